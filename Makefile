@@ -1,0 +1,84 @@
+# GNU make and a POSIX shell are enough: everything is installed into .venv, on first use and again when pyproject.toml
+# or the C code of the receive thread changes (which needs a C compiler; without one sockets are read from Python).
+# `make help` lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Tried in this order unless PYTHON is given; a name can exist and still not run, as pyenv's shims do.
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+NATIVE := setup.py $(wildcard tokenswarm/transport/*.[ch])
+# More for pytest, as in: make test ARGS="-k simulator"
+ARGS ?=
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test sanitize lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: install ## 100 users for a minute against the embedded simulator, with a report
+	@unset LOCUST_HOST; set -x; \
+	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s
+
+test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for some
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
+	tests/sanitize_receiver.sh $(BIN)/python
+
+lint: $(VENV)/.installed-lint ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-lint ## put the code into ruff's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.installed ## the suite itself, into .venv
+
+clean: ## remove .venv and what tools left behind; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f tokenswarm/transport/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml $(NATIVE) $(BIN)/python
+	@echo "Installing tokenswarm into $(VENV) …"
+	@$(PIP_INSTALL) .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing what the tests need …"
+	@$(PIP_INSTALL) '.[test,servers]'
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	@echo "Installing what the checks need …"
+	@$(PIP_INSTALL) '.[test,lint]'
+	@touch $@
+
+# No prerequisites: a .venv that runs is kept.
+$(BIN)/python:
+	@old=''; bare=''; \
+	for python in $(CANDIDATES); do \
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	        old="$$old $$python ($$version)"; continue; \
+	    fi; \
+	    if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	        bare="$$bare $$python ($$version)"; continue; \
+	    fi; \
+	    echo "Making $(VENV) with $$python ($$version) …"; \
+	    exec "$$python" -m venv --clear $(VENV); \
+	done; \
+	if [ -n "$$bare" ]; then \
+	    echo "This Python has no venv module:$$bare. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; \
+	elif [ -n "$$old" ]; then \
+	    echo "Python 3.11 or newer is needed, and this one is too old:$$old. Name another: make PYTHON=/path/to/python3.12" >&2; \
+	else \
+	    echo "Python 3.11 or newer is needed, and none of these runs: $(CANDIDATES). Name one: make PYTHON=/path/to/python3.12" >&2; \
+	fi; \
+	exit 1

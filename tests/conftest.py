@@ -1,0 +1,63 @@
+"""Fixtures that several files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from caller import Authority, Caller
+from simulator_process import Running, simulator
+
+from tokenswarm.transport import receiver
+from tokenswarm.transport.portable import PortableTransport
+
+
+@pytest.fixture(scope="session")
+def quick_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A simulator that answers within milliseconds, one for each test process."""
+    with simulator(tmp_path_factory.mktemp("simulator"), "--output-tokens", "20") as running:
+        yield running
+
+
+@pytest.fixture(params=["thread", "python"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads the sockets, from now on."""
+    if request.param == "thread" and not receiver.available():
+        pytest.skip("the receive thread was not built")
+    monkeypatch.setenv(receiver.MODE_VARIABLE, request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def callers(reading: str) -> Iterator[Any]:
+    """Makes callers, and closes them at the end."""
+    made: list[Caller] = []
+
+    def make(*args: Any, **kwargs: Any) -> Caller:
+        made.append(Caller(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.close()
+
+
+@pytest.fixture
+def clients() -> Iterator[Any]:
+    """Makes callers of the portable transport, where no `kind` is given, and closes them at the end."""
+    made: list[Caller] = []
+
+    def make(*args: Any, **kwargs: Any) -> Caller:
+        made.append(Caller(*args, **{"kind": PortableTransport, **kwargs}))
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.close()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)

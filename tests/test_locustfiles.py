@@ -1,0 +1,76 @@
+"""Each scenario in locustfiles/ is started for real, with the smallest load that shows what it is for."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from locust_process import ROOT, LocustProcess, headless
+from simulator_process import Running
+
+SCENARIOS = sorted((ROOT / "locustfiles").glob("*.py"))
+
+
+def run_scenario(folder: Path, server: Running, name: str, *options: str) -> LocustProcess:
+    locustfile = ROOT / "locustfiles" / f"{name}.py"
+    return headless(folder, server.url, "-u", "4", "-r", "8", "-t", "2s", *options, locustfile=locustfile)
+
+
+def ok_rows(run: LocustProcess) -> list[dict[str, str]]:
+    rows = run.rows()
+    assert {row["status"] for row in rows} <= {"ok", "incomplete"}  # a start in the moment of the stop may be cut
+    return [row for row in rows if row["status"] == "ok"]
+
+
+def test_every_scenario_has_a_test() -> None:
+    assert {path.stem for path in SCENARIOS} == {"chat", "poem", "shape", "think_time"}
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_no_scenario_is_named_like_a_module(path: Path) -> None:
+    """Locust imports it under its file's name, so that another module of that name would be gone."""
+    assert path.stem not in sys.stdlib_module_names
+    installed = [entry for entry in sys.path if "site-packages" in entry]
+    assert importlib.machinery.PathFinder.find_spec(path.stem, installed) is None
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_every_scenario_says_how_it_is_started(path: Path) -> None:
+    assert re.search(rf"^    locust -f locustfiles/{path.name} ", path.read_text(), re.MULTILINE)
+    assert "--host http://SERVER:8000" in path.read_text()
+
+
+def test_chat_sends_the_bundled_prompts(tmp_path: Path, quick_simulator: Running) -> None:
+    rows = ok_rows(run_scenario(tmp_path, quick_simulator, "chat"))
+    assert {row["user_class"] for row in rows} == {"Chat"}
+    assert len({row["input_tokens"] for row in rows}) > 3, "different prompts"
+
+
+def test_poem_holds_a_conversation_and_hears_our_events(tmp_path: Path, quick_simulator: Running) -> None:
+    run = run_scenario(tmp_path, quick_simulator, "poem")
+    rows = ok_rows(run)
+    tokens = {name: sum(int(r["output_tokens"]) for r in rows if r["name"] == name) for name in ("poem", "translation")}
+    assert all(tokens.values())
+    longest = {name: max(int(r["input_tokens"]) for r in rows if r["name"] == name) for name in tokens}
+    assert longest["translation"] > longest["poem"], "the second turn holds the first"
+    told = dict(re.findall(r"^(\w+): (\d+) tokens, slowest first token after \d+ ms$", run.output, re.MULTILINE))
+    assert told.keys() == tokens.keys()
+    assert all(int(told[name]) >= tokens[name] for name in tokens)
+
+
+def test_think_time_pauses_between_questions(tmp_path: Path, quick_simulator: Running) -> None:
+    run = run_scenario(tmp_path, quick_simulator, "think_time")
+    classes = [row["user_class"] for row in ok_rows(run)]
+    assert classes.count("Reader") == 3, "each asked once and then reads for longer than this run lasts"
+    assert classes.count("Impatient") >= 1
+    assert all(user["think_time"] for user in run.json("run.json")["user_classes"])
+
+
+def test_shape_climbs_its_stairs_and_ends_the_run(tmp_path: Path, quick_simulator: Running) -> None:
+    run = run_scenario(tmp_path, quick_simulator, "shape", "-t", "4s")
+    assert ok_rows(run)
+    targets = [moment["users"] for moment in run.json("run.json")["boundaries"] if moment["event"] == "spawned"]
+    assert targets == [1, 2, 3, 4]

@@ -1,0 +1,170 @@
+"""Bad input is said at once, before any load, in words that name what and where."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from locust_process import LocustProcess, headless, locust
+from scripted_server import Peer, scripted
+from simulator_process import Running
+
+from tokenswarm.errors import OptionError
+from tokenswarm.options import expand_header, parse, request_headers, secret_values
+
+
+def refused(folder: Path, *options: str, env: dict[str, str] | None = None) -> str:
+    """What a headless run says that must not start; it leaves no run directory with rows."""
+    with locust(folder, "--headless", "-u", "2", "-t", "5s", *options, env=env) as run:
+        assert run.wait(30) == 2, run.output
+    assert "was not started" in run.output
+    assert "Traceback" not in run.output
+    assert not list(folder.glob("run*/requests.csv"))
+    return run.output
+
+
+def test_an_unreachable_host(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        said = refused(tmp_path, "--host", f"http://127.0.0.1:{free.getsockname()[1]}")
+    assert "Connection refused" in said
+    assert "is the server running" in said
+
+
+def test_a_wrong_port(tmp_path: Path) -> None:
+    def ssh(peer: Peer) -> None:
+        peer.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        peer.stop.wait(5)
+
+    with scripted(ssh) as server:
+        said = refused(tmp_path, "--host", server.url)
+    assert "right port" in said
+
+
+def test_an_unknown_model_and_several_models(tmp_path: Path, quick_simulator: Running) -> None:
+    said = refused(tmp_path, "--host", quick_simulator.url, "--model", "gpt-7")
+    assert "gpt-7" in said
+    assert "'simulator'" in said, "it names the models that there are"
+
+
+def test_several_models_need_a_choice(tmp_path: Path) -> None:
+    body = b'{"data":[{"id":"a"},{"id":"b"}]}'
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        headers = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        peer.send(b"HTTP/1.1 200 OK\r\n" + headers + body)
+
+    with scripted(script) as server:
+        said = refused(tmp_path, "--host", server.url)
+    assert "--model" in said
+    assert "'a', 'b'" in said
+
+
+def test_a_body_that_the_server_refuses(tmp_path: Path, quick_simulator: Running) -> None:
+    said = refused(tmp_path, "--host", quick_simulator.url, "--extra-body", '{"max_tokens": "many"}')
+    assert "HTTP 400" in said
+    assert "max_tokens" in said
+
+
+def test_a_run_directory_that_cannot_be_written(tmp_path: Path, quick_simulator: Running) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = refused(tmp_path, "--host", quick_simulator.url, "--run-dir", str(tmp_path / "file" / "run"))
+    assert str(tmp_path / "file" / "run") in said
+    assert "--run-dir" in said
+
+
+def test_everything_wrong_is_said_in_one_go(tmp_path: Path) -> None:
+    options = ("--protocol", "grpc", "--extra-body", "{oops", "--request-timeout", "soon", "--ca-bundle", "/no/such")
+    said = refused(tmp_path, *options)
+    parts = ("--protocol 'grpc'", "openai-chat", "--extra-body", "--request-timeout 'soon'", "--ca-bundle '/no/such'")
+    assert [part for part in parts if part not in said] == []
+
+
+def test_an_unknown_option_is_locusts_own_error(tmp_path: Path) -> None:
+    run = LocustProcess(tmp_path, "--headless", "--protocoll", "x")
+    assert run.wait(20) == 2
+    assert "--protocoll" in run.output
+    assert "--protocol" in run.output
+
+
+def test_a_bundle_that_holds_no_certificate(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing of the kind")
+    said = refused(tmp_path, "--host", "https://127.0.0.1:9", "--ca-bundle", str(tmp_path / "ca.pem"))
+    assert "--ca-bundle" in said
+    assert "PEM" in said
+
+
+def test_distributed_runs_are_refused(tmp_path: Path) -> None:
+    assert "--master" in refused(tmp_path, "--master", "--host", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"insecure": True, "ca_bundle": __file__}, "contradict"),
+        ({"no_stream": True, "first_token_timeout": "3"}, "--first-token-timeout"),
+        ({"no_stream": True, "stall_timeout": "3"}, "--stall-timeout"),
+        ({"request_timeout": "5", "stall_timeout": "10"}, "never be reached"),
+        ({"extra_body": '{"n": 2}'}, "n > 1"),
+        ({"extra_body": '{"model": "x"}'}, "--model"),
+        ({"extra_body": '{"max_tokens": 5}', "output_tokens": "6"}, "max_tokens"),
+        ({"extra_body": "[1]"}, "object"),
+        ({"output_tokens": "0"}, "between"),
+        ({"output_tokens": "many"}, "whole number"),
+        ({"top_p": "1.5"}, "between 0 and 1"),
+        ({"temperature": "nan"}, "between"),
+        ({"keep_alive": "maybe"}, "on, off"),
+        ({"fail_on": "never"}, "degraded"),
+        ({"warmup": "-3"}, "not a time"),
+        ({"header": ["Authorization: Bearer sk-123"]}, "$VARIABLE"),
+        ({"header": ["X-Key: $MISSING"]}, "MISSING"),
+        ({"header": ["Ocp-Apim-Subscription-Key: sk-123"]}, "$VARIABLE"),
+        ({"header": ["X-Auth: sk-123"]}, "$VARIABLE"),
+        ({"header": ["no colon"]}, "Name: value"),
+        ({"header": ["Host: x"]}, "transport"),
+        ({"header": ["X-A: a\r\nX-B: b"]}, "control character"),
+    ],
+)
+def test_wrong_and_contradicting_options(given: Mapping[str, object], part: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(given, {})
+    assert part in str(caught.value)
+    assert "sk-123" not in str(caught.value)
+
+
+def test_good_options() -> None:
+    options = parse(
+        {"request_timeout": "1h2m3.5s", "stall_timeout": "90", "extra_body": '{"top_k": 5}', "seed": "3", "header": []},
+        {},
+    )
+    assert (options.request_timeout, options.stall_timeout) == (3723.5, 90.0)
+    assert (options.extra_body, options.seed) == ({"top_k": 5}, 3)
+
+
+def test_headers_take_secrets_from_the_environment() -> None:
+    environ = {"TOKEN": "s3cret", "LLM_API_KEY": "sk-1", "OPENAI_API_KEY": "sk-2"}
+    assert expand_header("Authorization: Basic ${TOKEN}", environ) == ("Authorization", "Basic s3cret")
+    options = parse({"header": ["X-Plain: 1", "X-Auth-Token: $TOKEN"]}, environ)
+    headers = request_headers(options, environ)
+    assert headers["Authorization"] == "Bearer sk-1"
+    assert headers["X-Auth-Token"] == "s3cret"
+    assert set(secret_values(options, environ)) == {"s3cret", "sk-1", "sk-2"}
+    overridden = parse({"header": ["authorization: $TOKEN"]}, environ)
+    assert request_headers(overridden, environ) == {"User-Agent": "tokenswarm", "authorization": "s3cret"}
+
+
+def test_no_check_sends_no_request_of_its_own(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        while request := peer.request():
+            asked.append(request.split(b" ", 2)[1])
+            peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+
+    with scripted(script) as server:
+        options = ("-u", "1", "-t", "1s", "--model", "m", "--no-check")
+        run = headless(tmp_path, server.url, *options, exit_code=1)
+    assert len(run.rows()) == asked.count(b"/v1/chat/completions")

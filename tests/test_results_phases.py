@@ -1,0 +1,93 @@
+"""Windows and cohorts from boundaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_directory_maker as maker
+
+from tokenswarm.results import phases, read
+from tokenswarm.results.phases import Phases
+
+
+def found(tmp_path: Path, bounds: list[dict[str, Any]], e2e: float = 0.5, seconds: float = 60, **run: Any) -> Phases:
+    records = maker.closed_loop(users=2, seconds=seconds, e2e=e2e)
+    return phases.find(read.load(maker.write(tmp_path, records, bounds, users=2, **run)))
+
+
+def spans(found: Phases) -> list[tuple[float, float]]:
+    return [(round(w.start - maker.T0, 6), round(w.end - maker.T0, 6)) for w in found.windows]
+
+
+def test_steady_starts_ten_seconds_after_the_target_was_reached(tmp_path: Path) -> None:
+    windows = found(tmp_path, maker.boundaries(2, 5, 60, 61))
+    assert windows.warmup == 10.0
+    assert spans(windows) == [(15, 60)]
+    assert [phase.kind for phase in windows.phases] == ["ramp", "steady", "drain"]
+    assert not windows.whole_run
+
+
+def test_settling_takes_twice_the_median_e2e_when_that_is_longer(tmp_path: Path) -> None:
+    assert spans(found(tmp_path, maker.boundaries(2, 5, 60, 61), e2e=6)) == [(17, 60)]
+
+
+def test_settling_takes_a_third_of_the_run_at_most(tmp_path: Path) -> None:
+    windows = found(tmp_path, maker.boundaries(2, 1, 12, 12), seconds=12)
+    assert windows.warmup == pytest.approx(4.0)
+    assert spans(windows) == [(5, 12)]
+
+
+def test_the_warmup_option_wins(tmp_path: Path) -> None:
+    assert spans(found(tmp_path, maker.boundaries(2, 5, 60, 61), options={"warmup": 30.0})) == [(35, 60)]
+
+
+def test_edits_in_the_web_ui_make_several_windows(tmp_path: Path) -> None:
+    events = [("start", 0, 0), ("target", 0, 2), ("spawned", 1, 2), ("target", 25, 8), ("spawned", 27, 8)]
+    events += [("target", 40, 20), ("target", 41, 30), ("stopping", 60, 30), ("stopped", 61, 0)]
+    bounds = [{"event": event, "time": maker.T0 + at, "users": users} for event, at, users in events]
+    windows = found(tmp_path, bounds)
+    assert spans(windows) == [(11, 25), (37, 40)]
+    assert [window.users for window in windows.windows] == [2, 8]
+
+
+def test_a_target_that_is_never_reached_falls_back_to_the_whole_run_and_says_so(tmp_path: Path) -> None:
+    bounds = [b for b in maker.boundaries(2, 5, 60, 60) if b["event"] != "spawned"]
+    windows = found(tmp_path, bounds)
+    assert windows.whole_run
+    assert spans(windows) == [(0, 60)]
+    assert "never reached" in windows.note
+
+
+def test_a_warmup_as_long_as_the_run_falls_back_too(tmp_path: Path) -> None:
+    windows = found(tmp_path, maker.boundaries(2, 5, 60, 60), options={"warmup": 90})
+    assert windows.whole_run
+    assert "settling time of 90 s" in windows.note
+
+
+def test_a_killed_run_ends_where_its_files_end(tmp_path: Path) -> None:
+    bounds = [b for b in maker.boundaries(2, 5, 60, 61) if not b["event"].startswith("stop")]
+    assert spans(found(tmp_path, bounds, end=None)) == [(15, 60)]
+
+
+def test_a_kill_that_took_the_boundaries_leaves_those_that_the_workers_saw(tmp_path: Path) -> None:
+    start_only = maker.boundaries(2, 5, 60, 61)[:1]
+    windows = found(tmp_path, start_only, end=None)
+    assert spans(windows) == [(11, 60)]  # the first interval ends, and tells of the users, at 1 s
+    assert windows.windows[0].users == 2
+
+
+def test_without_run_json_the_rows_give_the_span(tmp_path: Path) -> None:
+    maker.write(tmp_path, maker.closed_loop(users=1, seconds=10))
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "intervals.jsonl").unlink()
+    windows = phases.find(read.load(tmp_path))
+    assert spans(windows) == [(0, 10)]
+
+
+def test_the_cohort_is_chosen_by_when_a_request_was_due_not_by_its_end(tmp_path: Path) -> None:
+    records = [maker.request(i, at, 0.1, 30.0) for i, at in enumerate((14.999, 15.0, 59.999, 60.0))]
+    records[1].start_time = maker.T0 + 61  # late, but due in the window
+    run = read.load(maker.write(tmp_path, records, maker.boundaries(2, 5, 60, 90), options={"warmup": 10}))
+    assert phases.find(run).contain(phases.intended(run)).tolist() == [False, True, True, False]

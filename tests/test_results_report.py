@@ -1,0 +1,216 @@
+"""The console table and the HTML report: what they say, and what they must never let through."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import run_directory_maker as maker
+
+from tokenswarm.results import charts, console, page, phases, read, report, wording
+from tokenswarm.results.__main__ import main
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x1b]0;title\x07 =cmd 服务器忙"
+
+
+class Elements(html.parser.HTMLParser):
+    """What a browser would build: tags with attributes, and the content of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+
+def hostile(tmp_path: Path) -> Path:
+    records = maker.closed_loop(users=4, seconds=60, ttfts=(0.1, 0.12, 0.2))
+    records += [maker.failed(i, 20 + i / 10, 1.0, "http_5xx", HOSTILE) for i in range(20)]
+    records[0].model = HOSTILE
+    target = {"host": HOSTILE, "simulator": True, "protocol": HOSTILE, "model": HOSTILE, "transport": "fast"}
+    return maker.write(
+        tmp_path / "run", records, maker.boundaries(4, 2, 60, 61), 4, target=target, label=HOSTILE, run_id=HOSTILE,
+        problems=[HOSTILE], options={"a": HOSTILE}, command=[HOSTILE], suite={HOSTILE: HOSTILE},
+    )  # fmt: skip
+
+
+def test_the_report_asks_the_network_for_nothing_and_runs_nothing_foreign(tmp_path: Path) -> None:
+    written = report.write(hostile(tmp_path))
+    assert written.report is not None
+    text = written.report.read_text(encoding="utf-8")
+    found = Elements(text)
+    assert not [tag for tag, _ in found.tags if tag in ("img", "link", "iframe", "object", "embed", "base", "form")]
+    for tag, attributes in found.tags:
+        assert not {"src", "href", "srcset", "action", "background"} & set(attributes), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    assert "url(" not in text[text.index("<style>") : text.index("</style>")] and "@import" not in text[:20_000]
+    assert page.POLICY.startswith("default-src 'none'")
+    assert not [script for script in found.scripts if script.startswith("alert")]
+    assert sum("plotly.js v" in script for script in found.scripts) == 1
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text.split("<script>")[0])
+
+
+def test_every_chart_of_the_report_is_json_of_finite_numbers(tmp_path: Path) -> None:
+    written = report.write(hostile(tmp_path))
+    assert written.report is not None
+    found = Elements(written.report.read_text(encoding="utf-8"))
+    kinds = [attributes for tag, attributes in found.tags if tag == "script"]
+    data = [json.loads(s) for s, a in zip(found.scripts, kinds, strict=True) if a.get("type") == "application/json"]
+    drawn = {attributes["data-chart"] for tag, attributes in found.tags if tag == "figure"}
+    assert drawn == {"chart-ttft_ms", "chart-tpot_ms", "chart-load", "chart-ttft-time", "chart-errors"}
+    assert len(data) == len(drawn) and all(chart["data"] for chart in data)
+
+
+def test_the_report_marks_the_simulator_the_verdict_and_the_errors(tmp_path: Path) -> None:
+    written = report.write(hostile(tmp_path))
+    assert written.report is not None
+    text = Elements(written.report.read_text(encoding="utf-8")).text
+    for said in (
+        "SIMULATOR",
+        "No real model server was measured",
+        "Verdict: valid",
+        "http_5xx",
+        "服务器忙",
+        "How to read it",
+    ):
+        assert said in text
+
+
+def test_no_chart_where_nothing_was_measured(tmp_path: Path) -> None:
+    directory = maker.write(tmp_path, [], [])
+    (directory / "intervals.jsonl").unlink()
+    written = report.write(directory)
+    assert written.report is not None
+    text = written.report.read_text(encoding="utf-8")
+    assert "data-chart=" not in text and "plotly.js v" not in text
+    assert "Verdict" in text and len(text) < 40_000
+
+
+def test_embedded_json_cannot_end_its_script() -> None:
+    text = page.embedded({"x": "</script><!--&"})
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"x": "</script><!--&"}
+
+
+def test_thinning_keeps_the_extremes_of_every_moment(tmp_path: Path) -> None:
+    import numpy as np
+
+    x, y = np.arange(100_000) / 100, np.random.default_rng(1).lognormal(5, 0.5, 100_000)
+    y[[17, 54_321, 99_999]] = 1e5, 1e-3, 2e5
+    kept = charts.extremes_kept(x, y, 4000)
+    assert {17, 54_321, 99_999} <= set(kept.tolist())
+    assert 2000 <= len(kept) <= 4100
+    assert len(charts.extremes_kept(x[:50], y[:50], 4000)) == 50
+
+
+def test_the_console_table_is_aligned_and_clean(tmp_path: Path) -> None:
+    directory = hostile(tmp_path)
+    text = console.table(report.write(directory, html=False).summary)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    assert "SIMULATOR" in text and "Verdict: VALID" in text and "服务器忙" in text
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Latency in ms"))
+    assert len({console.width(line) for line in lines[start : start + 5]}) == 1
+    assert not (directory / "report.html").exists()
+
+
+def test_columns_align_with_wide_characters() -> None:
+    lines = console.aligned([["名称", "1"], ["name", "10"], ["é́x", "中"]])
+    assert {console.width(line) for line in lines} == {8}
+
+
+def test_few_requests_are_marked(tmp_path: Path) -> None:
+    maker.write(tmp_path, maker.closed_loop(users=1, seconds=30), maker.boundaries(1, 0, 30, 30), 1)
+    text = console.table(report.write(tmp_path, html=False).summary)
+    assert re.search(r"TTFT +100 +100 +100 +~100 +~100 +100 +40", text)
+    assert "~ too few requests for this percentile" in text
+
+
+def test_bounds_print_as_one_number_when_they_agree() -> None:
+    found = {"p95": 418.2, "p50": 100.0, "low": {"p95": 412.0, "p50": 99.99}, "unsure": []}
+    assert wording.statistic(found, "p95") == "412–418"
+    assert wording.statistic(found, "p50") == "100"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0"), (0.41234, "0.412"), (9.996, "10.0"), (41.25, "41.2"), (99.96, "100"), (4120.4, "4,120")],
+)
+def test_numbers_have_the_digits_that_matter(value: float | None, text: str) -> None:
+    assert wording.number(value) == text
+
+
+def test_the_command_writes_both_files_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 60), 2)
+    assert main([str(directory)]) == 0
+    assert str(directory / "report.html") in capsys.readouterr().out
+    assert json.loads((directory / "summary.json").read_text())["verdict"]["level"] == "valid"
+
+
+def test_the_command_refuses_what_is_no_run_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "neither run.json nor requests.csv" in capsys.readouterr().err
+
+
+def test_the_notebook_runs_as_a_script_and_results_load_no_locust(tmp_path: Path) -> None:
+    directory = maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 60), 2)
+    script = Path(__file__).parents[1] / "analysis" / "report.py"
+    code = (
+        f"import runpy, sys; sys.argv = ['report.py', {str(directory)!r}]; runpy.run_path({str(script)!r});"
+        "print(sorted({'locust', 'gevent'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=script.parents[1], check=True
+    )
+    assert "Verdict: VALID" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")
+
+
+def test_charts_reach_to_the_last_whole_second(tmp_path: Path) -> None:
+    run = read.load(maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 62.7), 2))
+    edges = charts.time_bins(phases.find(run), 600)
+    assert edges is not None
+    assert (edges[0], edges[-1], len(edges)) == (maker.T0, maker.T0 + 62, 63)
+
+
+def test_phases_are_shaded_on_the_charts(tmp_path: Path) -> None:
+    run = read.load(maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 62), 2))
+    chart = charts.over_time(run, phases.find(run))
+    assert chart is not None
+    assert [label["text"] for label in chart["layout"]["annotations"]] == ["ramp", "steady"]
+    assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0, 12, 60]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page with")
+def test_a_browser_draws_every_chart_without_a_complaint(tmp_path: Path) -> None:
+    written = report.write(hostile(tmp_path))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
+    done = subprocess.run(
+        [*command, "--dump-dom", f"file://{written.report}"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "CONSOLE" not in done.stderr
+    assert done.stdout.count('class="main-svg"') >= 5

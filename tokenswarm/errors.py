@@ -1,0 +1,28 @@
+"""Everything tokenswarm raises. What a user sees names the option, the value, the file or the line, and what to do."""
+
+from __future__ import annotations
+
+
+class TokenswarmError(Exception):
+    """Base of all errors of this package."""
+
+
+class OptionError(TokenswarmError):
+    """One or more options are wrong; the message lists every one of them."""
+
+
+class RunDirectoryError(TokenswarmError):
+    """A run directory cannot be written or read."""
+
+
+class TargetError(TokenswarmError):
+    """The model server cannot be reached or refuses what we ask of it, found out before load starts."""
+
+
+class RequestError(TokenswarmError):
+    """One request failed. `error_class` is one of `record.ERROR_CLASSES`; the message is for people."""
+
+    def __init__(self, error_class: str, message: str, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.http_status = http_status

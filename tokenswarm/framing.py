@@ -1,0 +1,101 @@
+"""Framers: bytes in, whole events out. No socket, no clock, no meaning: what an event says is a protocol's business.
+
+`SseFramer` follows the WHATWG "server-sent events" grammar: lines end in LF, CR or CRLF, cut by the network anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tokenswarm.errors import RequestError
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """One event of a stream: its data (lines joined by LF) and its type (empty where none was given)."""
+
+    data: bytes
+    type: bytes = b""
+
+
+def parse_event(block: bytes) -> Event | None:
+    """The event in a block of lines that end in LF (the last one's left out); None where there is no data in it."""
+    if block.startswith(b"data:") and b"\n" not in block:
+        return Event(block[6:] if block[5:6] == b" " else block[5:])
+    data: list[bytes] = []
+    kind = b""
+    for line in block.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            data.append(value)
+        elif name == b"event":
+            kind = value
+    return Event(b"\n".join(data), kind) if data else None
+
+
+class SseFramer:
+    """Server-sent events out of a byte stream cut anywhere. `parse` reads one whole block of lines."""
+
+    __slots__ = ("_buffer", "_parse", "_skip_lf", "_started", "_trailing")
+
+    def __init__(self, parse: Callable[[bytes], Event | None] = parse_event) -> None:
+        self._parse = parse
+        self._buffer = b""
+        self._skip_lf = False
+        self._started = False
+        self._trailing = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything came after the last event: part of another, or a comment."""
+        return bool(self._buffer) or self._trailing
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete. Raises RequestError (`malformed`) on an endless event."""
+        if not self._started:
+            data = self._after_bom(data)
+        if self._skip_lf and data:
+            if data[0] == 0x0A:  # the LF of a CRLF that was cut in two
+                data = data[1:]
+            self._skip_lf = False
+        if b"\r" in data:
+            self._skip_lf = data[-1] == 0x0D
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._buffer:
+            data = self._buffer + data
+        end = data.rfind(b"\n\n")
+        if end < 0:
+            self._trailing = False
+            if len(data) > MAX_EVENT_BYTES:
+                raise RequestError("malformed", f"an event of more than {MAX_EVENT_BYTES} bytes without an end")
+            self._buffer = b"" if data == b"\n" and self._started else data
+            return []
+        self._buffer = data[end + 2 :]
+        if self._buffer == b"\n":
+            self._buffer = b""
+        events = []
+        for block in data[:end].split(b"\n\n"):
+            event = self._parse(block)
+            if event is not None:
+                events.append(event)
+        self._trailing = event is None and bool(block)
+        return events
+
+    def finish(self) -> Event | None:
+        """At the end of the stream: what an event left without its blank line would have said, or None."""
+        block, self._buffer = self._buffer, b""
+        return self._parse(block.strip(b"\n")) if block else None
+
+    def _after_bom(self, data: bytes) -> bytes:
+        data = self._buffer + data
+        if len(data) < 3 and _BOM.startswith(data):
+            self._buffer = data
+            return b""
+        self._buffer = b""
+        self._started = True
+        return data[3:] if data.startswith(_BOM) else data

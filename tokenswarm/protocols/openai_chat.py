@@ -1,0 +1,205 @@
+"""OpenAI chat completions, streamed as server-sent events or whole: what vLLM, SGLang, llama.cpp and most others speak.
+
+Lenient where servers differ: usage on any chunk or none, no `[DONE]`, reasoning under two names, errors inside a 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tokenswarm.errors import RequestError
+from tokenswarm.framing import Event
+from tokenswarm.protocols import refusals
+from tokenswarm.protocols.base import Delta, Generation, Message, Usage, WireRequest
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """Just what the hot path needs; anything shaped otherwise takes the lenient way."""
+
+    choices: list[_Choice]
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class OpenAIChatDecoder:
+    """Decodes one reply. Events arrive whole; text may come in any number of tokens an event."""
+
+    __slots__ = ()
+
+    def decode(self, event: Event) -> Delta | None:
+        """What one event says; None for those that carry nothing (role, pings, empty deltas)."""
+        data = event.data
+        if data[:1] != b"{":
+            data = data.strip()
+            if data == b"[DONE]":
+                return Delta(done=True)
+            if not data:
+                return None
+        try:
+            chunk = _decode_chunk(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._decode_leniently(data, event.type)
+        if chunk.error or event.type == b"error" or len(chunk.choices) != 1:
+            return self._decode_leniently(data, event.type)
+        choice = chunk.choices[0]
+        part = choice.delta
+        if part is None or part.refusal or part.tool_calls:
+            return self._decode_leniently(data, event.type)
+        text = part.content or ""
+        reasoning = part.reasoning_content or part.reasoning or ""
+        finish = choice.finish_reason or None  # some send "" until the last chunk
+        if not text and not reasoning and chunk.usage is None and finish is None:
+            return None
+        usage = None if chunk.usage is None else read_usage(chunk.usage)
+        return Delta(text, reasoning, "", usage, finish)
+
+    def decode_whole(self, body: bytes) -> Delta:
+        """A `chat.completion` object, or the error that came in its place."""
+        value = _load(body)
+        if isinstance(value, dict) and value.get("choices"):
+            return _delta_of(value, "message")
+        error = refusals.from_stream(value)
+        return Delta(error=error or RequestError("malformed", f"a reply without choices: {_excerpt(body)}"))
+
+    def _decode_leniently(self, data: bytes, kind: bytes) -> Delta | None:
+        value = _load(data)
+        error = refusals.from_stream(value)
+        if error is None and kind == b"error":
+            error = RequestError("stream_error", refusals.message_of(value) or _excerpt(data))
+        if error is not None:
+            return Delta(error=error)
+        if not isinstance(value, dict):
+            raise RequestError("malformed", f"an event that is not an object: {_excerpt(data)}")
+        delta = _delta_of(value, "delta")
+        return delta if delta != Delta() else None
+
+
+class OpenAIChat:
+    """`POST /v1/chat/completions`. Reference: https://platform.openai.com/docs/api-reference/chat."""
+
+    name = "openai-chat"
+    request_type = "POST"
+    models_path: str | None = "/v1/models"
+
+    def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
+        """The JSON body; streams ask for usage, which servers that do not know the option ignore."""
+        body: dict[str, Any] = {"model": generation.model, "messages": list(messages), "stream": generation.stream}
+        if generation.stream:
+            body["stream_options"] = {"include_usage": True}
+        for key in ("max_tokens", "temperature", "top_p"):
+            value = getattr(generation, key)
+            if value is not None:
+                body[key] = value
+        body.update(generation.extra_body)
+        accept = "text/event-stream" if generation.stream else "application/json"
+        return WireRequest("/v1/chat/completions", msgspec.json.encode(body), accept)
+
+    def decoder(self) -> OpenAIChatDecoder:
+        """A decoder for one reply."""
+        return OpenAIChatDecoder()
+
+    def refusal(self, status: int, body: bytes) -> RequestError:
+        """Why the server refused the request."""
+        return refusals.from_status(status, body)
+
+    def models(self, body: bytes) -> list[str]:
+        """The ids in `{"data": [{"id": …}]}`; raises RequestError (`malformed`) on anything else."""
+        value = _load(body)
+        data = value.get("data") if isinstance(value, dict) else None
+        if not isinstance(data, list):
+            raise RequestError("malformed", f"not a list of models: {_excerpt(body)}")
+        return [str(model["id"]) for model in data if isinstance(model, dict) and "id" in model]
+
+
+def read_usage(value: Any) -> Usage | None:
+    """OpenAI's usage object; None if it holds no numbers. Fields of the wrong type count as not told."""
+    if not isinstance(value, dict):
+        return None
+    details_in, details_out = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    usage = Usage(
+        _count(value, "prompt_tokens"),
+        _count(value, "completion_tokens"),
+        _count(details_in, "cached_tokens"),
+        _count(details_out, "reasoning_tokens"),
+    )
+    return usage if usage != Usage() else None
+
+
+def _count(value: Any, key: str) -> int | None:
+    number = value.get(key) if isinstance(value, dict) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+
+
+def _delta_of(value: dict[str, Any], part_name: str) -> Delta:
+    """From a loosely typed object. Raises RequestError on several choices: nobody could tell their tokens apart."""
+    delta = Delta(usage=read_usage(value.get("usage")))
+    choices = value.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return delta
+    choice = choices[0]
+    if len(choices) > 1 or not isinstance(choice, dict):
+        raise RequestError("malformed", "a chunk with several choices; only n = 1 can be timed")
+    part = choice.get(part_name)
+    if isinstance(part, dict):
+        delta.text = _text(part.get("content")) + _text(part.get("refusal"))
+        delta.reasoning = _text(part.get("reasoning_content")) or _text(part.get("reasoning"))
+        calls = part.get("tool_calls")
+        delta.tool = "".join(map(_tool_text, calls)) if isinstance(calls, list) else ""
+    finish = choice.get("finish_reason")
+    delta.finish_reason = finish if isinstance(finish, str) and finish else None
+    return delta
+
+
+def _text(value: Any) -> str:
+    """Content is a string, or a list of parts with a `text` each."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
+    return ""
+
+
+def _tool_text(call: Any) -> str:
+    function = call.get("function") if isinstance(call, dict) else None
+    return _text(function.get("name")) + _text(function.get("arguments")) if isinstance(function, dict) else ""
+
+
+def _load(data: bytes) -> Any:
+    try:
+        return _decode_any(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError("malformed", f"not JSON ({error}): {_excerpt(data)}") from None
+
+
+def _excerpt(data: bytes) -> str:
+    text = data[:120].decode("utf-8", "replace")
+    return repr(text) if len(data) <= 120 else f"{text!r}…"

@@ -1,0 +1,69 @@
+"""Error envelopes of real servers, and the error class each belongs to.
+
+Seen in the wild: `{"error": {"message", "type", "code"}}` (OpenAI, vLLM, llama.cpp, aimock), `{"error": "text"}`
+(vLLM's 401, Xinference, Ollama), `{"detail": …}` (FastAPI), `{"object": "error", "message", "code": 40301}` (FastChat),
+`{"text": …, "error_code": 50001}` (FastChat inside a stream), and plain text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tokenswarm.errors import RequestError
+
+_CONTENT_POLICY = (
+    "content_filter",
+    "content_policy",
+    "responsibleai",
+    "data_inspection_failed",
+    "datainspectionfailed",
+)
+
+
+def error_class(status: int, text: str) -> str:
+    """The class of an HTTP error status, told apart further by what the body says."""
+    if status == 429:
+        return "rate_limited"
+    if 400 <= status < 500 and any(mark in text.lower() for mark in _CONTENT_POLICY):
+        return "content_policy"
+    return "http_5xx" if status >= 500 else "http_4xx"
+
+
+def from_status(status: int, body: bytes) -> RequestError:
+    """Why a server answered with an HTTP status of 400 and above, in its own words where it has any."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        message = message_of(msgspec.json.decode(body)) or text
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        message = text
+    return RequestError(error_class(status, text), f"HTTP {status}: {message}" if message else f"HTTP {status}", status)
+
+
+def from_stream(value: Any) -> RequestError | None:
+    """The error that an object inside a successful response reports, or None if it reports none."""
+    if not isinstance(value, dict):
+        return None
+    failed = value.get("error") or value.get("error_code") or value.get("object") == "error"
+    if not failed and not ("detail" in value and "choices" not in value):
+        return None
+    text = message_of(value) or "an error without a message"
+    policy = any(mark in str(value).lower() for mark in _CONTENT_POLICY)
+    return RequestError("content_policy" if policy else "stream_error", text)
+
+
+def message_of(value: Any) -> str:
+    """The human-readable part of an error envelope; empty when there is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(message_of, value)))
+    if not isinstance(value, dict):
+        return ""
+    for key in ("error", "message", "detail", "msg", "text"):
+        if value.get(key):
+            text = message_of(value[key])
+            code = value.get("code") or value.get("type") or value.get("error_code")
+            return f"{text} ({code})" if text and code and key != "error" else text
+    return ""

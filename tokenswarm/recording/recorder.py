@@ -1,0 +1,241 @@
+"""Gathers what one process measures and hands it on once a second: finished rows and one interval line."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import psutil
+
+from tokenswarm import histogram
+from tokenswarm.record import INCOMPLETE, RequestRecord, csv_header, csv_rows
+from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES, RunDirectory
+from tokenswarm.timing import Anchor, Tally, Timeline
+
+
+class InFlight(Protocol):
+    """A request as the recorder sees it, from its start to its row."""
+
+    record: RequestRecord
+    timeline: Timeline
+    messages: Sequence[Any]
+
+    def end(self, status: str) -> bool:
+        """End it here and now; its row comes back through `Recorder.close`."""
+
+    def tell(self) -> None:
+        """Tell Locust and its listeners, which may raise."""
+
+
+class Totals(msgspec.Struct):
+    """Since the start of the run, for the console line: counts, and sums whose quotients are means."""
+
+    started: int = 0
+    ended: int = 0
+    ok: int = 0
+    errors: int = 0
+    ttft_ms: float = 0.0
+    ttft_count: int = 0
+    e2e_ms: float = 0.0
+    output_tokens: int = 0
+    token_chunks: int = 0
+    """Chunks of the requests whose tokens are in `output_tokens`."""
+    chunks: int = 0
+    characters: int = 0
+    user_seconds: float = 0.0
+    """Running users, summed over time."""
+    whole_tokens: int = 0
+    """Output tokens of replies that were not streamed."""
+
+
+class Recorder:
+    """One process's part of a run: `begin`; `open` and `close` around each call; `tick` once a second; `finish`."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        anchor: Anchor,
+        users: Callable[[], tuple[int, int]],
+        loop_lag_ns: Callable[[], int],
+        say: Callable[[str], None],
+        save_responses: bool = False,
+        worker: int = 0,
+    ) -> None:
+        """`users` gives (running, asked for); `loop_lag_ns` the longest the event loop was busy since the last call;
+        `say` takes a sentence for the console about something that went wrong."""
+        self.worker = worker
+        self.anchor = anchor
+        self.directory = directory
+        self.totals = Totals()
+        self.rows_written = 0
+        self.rows_lost = 0
+        self.problems: list[str] = []
+        self._users = users
+        self._loop_lag_ns = loop_lag_ns
+        self._say = say
+        self._save_responses = save_responses
+        self._in_flight: dict[str, InFlight] = {}
+        self._tally = Tally()
+        self._rows: list[RequestRecord] = []
+        self._responses: list[bytes] = []
+        self._started = 0
+        self._ended: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._output: defaultdict[int, float] = defaultdict(float)
+        self._input: Counter[int] = Counter()
+        self._sequence = 0
+        self._since = time.monotonic_ns()
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests started and not ended."""
+        return len(self._in_flight)
+
+    def current_tally(self) -> Tally:
+        """Where arrivals of this very second are counted."""
+        return self._tally
+
+    def begin(self) -> None:
+        """Open the files. Raises RunDirectoryError."""
+        self.directory.open(REQUESTS, INTERVALS, RESPONSES if self._save_responses else None)
+        self._append(REQUESTS, csv_header().encode())
+
+    def open(self, call: InFlight) -> None:
+        """A request starts."""
+        self._in_flight[call.record.id] = call
+        self._started += 1
+        self.totals.started += 1
+
+    def close(self, call: InFlight, saved: tuple[str, str] | None) -> None:
+        """A request has ended; its row goes out with the next tick. `saved`: text and reasoning to be kept."""
+        record = call.record
+        del self._in_flight[record.id]
+        self._rows.append(record)
+        self._ended[record.status] += 1
+        if record.error_class:
+            self._errors[record.error_class] += 1
+        self._count(record, call.timeline)
+        if saved is not None:
+            text, reasoning = saved
+            entry = {"id": record.id, "messages": call.messages, "text": text, "reasoning": reasoning}
+            try:
+                line = msgspec.json.encode(entry)
+            except (TypeError, ValueError):  # a prompt that could not be sent either; its row says why
+                line = msgspec.json.encode({**entry, "messages": ascii(call.messages)})
+            self._responses.append(line + b"\n")
+
+    def tick(self) -> None:
+        """Write the rows that ended and the interval since the last tick."""
+        line = self._interval()
+        rows, self._rows = self._rows, []
+        responses, self._responses = self._responses, []
+        if rows:
+            self._append(REQUESTS, csv_rows(rows).encode("utf-8", "backslashreplace"))
+            self.rows_written += len(rows)
+        if responses:
+            self._append(RESPONSES, b"".join(responses))
+        self._append(INTERVALS, msgspec.json.encode(line) + b"\n")
+
+    def finish(self) -> None:
+        """The run is over: what is still in flight ends as incomplete, everything is written, files are closed."""
+        cut = list(self._in_flight.values())
+        for call in cut:
+            call.end(INCOMPLETE)
+        self.tick()
+        self.rows_lost, sentences = self.directory.close()
+        self.rows_written -= self.rows_lost
+        for sentence in sentences:
+            self.problem(sentence)
+        for call in cut:  # last, for a listener may raise, or block
+            try:
+                call.tell()
+            except Exception as error:
+                self._say(f"A listener failed for a request that the end of the run cut: {error!r}")
+
+    def _append(self, name: str, lines: bytes) -> None:
+        problem = self.directory.append(name, lines)
+        if problem:
+            self.problem(problem)
+
+    def problem(self, text: str) -> None:
+        """Something went wrong that the run must tell: on the console now, in run.json at the end."""
+        self.problems.append(text)
+        self._say(text)
+
+    def _count(self, record: RequestRecord, line: Timeline) -> None:
+        totals = self.totals
+        totals.ended += 1
+        if record.status == "ok":
+            totals.ok += 1
+            totals.e2e_ms += record.e2e_ms or 0.0
+        elif record.error_class:
+            totals.errors += 1
+        if record.ttft_ms is not None:
+            totals.ttft_ms += record.ttft_ms
+            totals.ttft_count += 1
+        tokens = record.output_tokens
+        if tokens is None:
+            return
+        # Whole seconds of the epoch, without a float each: this runs once a chunk of every reply.
+        offset = self.anchor.wall_ns - self.anchor.monotonic_ns
+        output = self._output
+        if line.at:
+            totals.output_tokens += tokens
+            totals.token_chunks += len(line.at)
+            for at, share in line.spread(tokens):
+                output[(offset + at) // 1_000_000_000] += share
+        else:
+            totals.whole_tokens += tokens
+            output[(offset + (line.end or line.start)) // 1_000_000_000] += tokens
+        if record.input_tokens:
+            first = line.at[0] if line.at else line.end or line.start
+            self._input[(offset + first) // 1_000_000_000] += record.input_tokens
+
+    def _cpu_percent(self) -> float | None:
+        try:
+            return self._process.cpu_percent()
+        except (psutil.Error, OSError):  # no descriptor left for /proc, say: unknown, and no reason to stop recording
+            return None
+
+    def _interval(self) -> dict[str, Any]:
+        now = time.monotonic_ns()
+        tally, self._tally = self._tally, Tally()
+        self.totals.chunks += tally.chunks
+        self.totals.characters += tally.characters
+        running, asked = self._users()
+        self.totals.user_seconds += running * (now - self._since) / 1e9
+        line = {
+            "worker": self.worker,
+            "seq": self._sequence,
+            "time": self.anchor.wall(now),
+            "seconds": (now - self._since) / 1e9,
+            "users": running,
+            "target_users": asked,
+            "in_flight": len(self._in_flight),
+            "started": self._started,
+            "ended": dict(self._ended),
+            "errors": dict(self._errors),
+            "chunks": tally.chunks,
+            "characters": tally.characters,
+            "bytes": tally.bytes,
+            "tokens": [[second, round(tokens, 3)] for second, tokens in sorted(self._output.items())],
+            "input_tokens": sorted(map(list, self._input.items())),
+            "ttft": histogram.encode_ns(tally.ttft_ns),
+            "itl": histogram.encode_ns(tally.itl_ns),
+            "client_lag": histogram.encode_ns(tally.lag_ns),
+            "merged_reads": tally.merged_reads,
+            "late_merged_reads": tally.late_merged_reads,
+            "cpu_percent": self._cpu_percent(),
+            "loop_lag_ms": self._loop_lag_ns() / 1e6,
+        }
+        self._since = now
+        self._sequence += 1
+        self._started = 0
+        for counts in (self._ended, self._errors, self._output, self._input):
+            counts.clear()
+        return line

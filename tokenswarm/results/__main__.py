@@ -1,0 +1,31 @@
+"""`python -m tokenswarm.results RUN`: summarise a run directory, write its report and print the table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tokenswarm.errors import RunDirectoryError
+from tokenswarm.results import console, report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 with a message if the directory is no run directory or cannot be written to."""
+    parser = argparse.ArgumentParser(prog="python -m tokenswarm.results", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="the run directory: holds run.json and requests.csv")
+    parser.add_argument("--no-html", action="store_true", help="write summary.json only, no report.html")
+    asked = parser.parse_args(arguments)
+    try:
+        written = report.write(asked.run, html=not asked.no_html)
+    except RunDirectoryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = console.table(written.summary, written.report)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

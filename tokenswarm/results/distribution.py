@@ -1,0 +1,70 @@
+"""Percentiles of rows (type 7, exact) and of merged histograms, and which of them have too few samples behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tokenswarm import histogram
+
+Floats = npt.NDArray[np.float64]
+Distribution = dict[str, Any]
+
+PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
+NEEDED: Final = {"p50": 6, "p90": 36, "p95": 72, "p99": 368, "p99.9": 3688}
+"""Rows for a two-sided 95 % interval of the percentile to exist at all: q^n <= 0.025."""
+
+
+def of(values: Floats, lower_bounds: Floats | None = None) -> Distribution | None:
+    """Count, mean, std (of a sample, n - 1), min, max and percentiles of the values that are not NaN; None without any.
+
+    `unsure` names the percentiles with too few samples. With `lower_bounds` (same shape; NaN: equal to the value),
+    `low` holds the percentiles of those: the truth lies between the two.
+    """
+    measured = ~np.isnan(values)
+    found = values[measured]
+    if not len(found):
+        return None
+    result: Distribution = {
+        "count": len(found),
+        "mean": float(found.mean()),
+        "std": float(found.std(ddof=1)) if len(found) > 1 else None,
+        "min": float(found.min()),
+        **_percentiles(found),
+        "max": float(found.max()),
+        "unsure": unsure(len(found)),
+    }
+    if lower_bounds is not None:
+        low = lower_bounds[measured]
+        result["low"] = _percentiles(np.where(np.isnan(low), found, low))
+    return result
+
+
+def of_histograms(encoded: Iterable[str]) -> Distribution | None:
+    """The same of HDR histograms of microseconds, in milliseconds, within 0.5 %. Raises ValueError on a damaged one."""
+    merged = histogram.merge(encoded)
+    count = int(merged.get_total_count())
+    if not count:
+        return None
+    return {
+        "count": count,
+        "mean": merged.get_mean_value() / 1e3,
+        "std": merged.get_stddev() / 1e3,
+        "min": merged.get_min_value() / 1e3,
+        **{name: histogram.percentile_ms(merged, q) for name, q in PERCENTILES.items()},
+        "max": merged.get_max_value() / 1e3,
+        "unsure": unsure(count),
+    }
+
+
+def unsure(count: int) -> list[str]:
+    """The percentiles that so many samples cannot carry."""
+    return [name for name, needed in NEEDED.items() if count < needed]
+
+
+def _percentiles(values: Floats) -> dict[str, float]:
+    found = np.percentile(values, list(PERCENTILES.values()), method="linear")
+    return {name: float(value) for name, value in zip(PERCENTILES, found, strict=True)}

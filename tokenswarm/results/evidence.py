@@ -1,0 +1,156 @@
+"""The values that the verdict's rules are applied to, taken from a run. The rules themselves are in `verdict.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from tokenswarm.record import one_line
+from tokenswarm.results import flow
+from tokenswarm.results.distribution import PERCENTILES, unsure
+from tokenswarm.results.phases import Phases
+from tokenswarm.results.read import Run
+from tokenswarm.verdict import Measured
+
+SILENT_S: Final = 5.0
+"""A worker that reported nothing for the last so many seconds of the load is lost."""
+FAILING: Final = 0.05
+FAR_BELOW: Final = 0.5
+"""An answer shorter than this share of what was asked is short."""
+
+
+def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
+    """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
+    ok = cohort[cohort["status"] == "ok"]
+    yield Measured(rule="no_ok_rows", value=len(ok))
+    yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
+    yield Measured(rule="rows_unaccounted", value=unaccounted(run))
+    yield Measured(rule="rows_lost", value=run.info.rows.lost + run.rows_damaged)
+    yield Measured(rule="not_ended", value=0 if run.ended else 1)
+    yield Measured(rule="intervals_missing", value=missing_intervals(run))
+    yield Measured(rule="several_levels", value=len({window.users for window in phases.windows}))
+    if silent := silent_workers(run):
+        yield Measured(rule="worker_lost", value=len(silent), subject=", ".join(silent))
+    yield from _conduct(run, phases, cohort, len(ok))
+    yield from _ttft(cohort, summary["latency"]["ttft_ms"])
+    yield from _load(run, phases, cohort, summary)
+    yield from _answers(run, ok)
+
+
+def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> Iterator[Measured]:
+    """Whether the run was one: long enough, to its end, and of what was meant."""
+    if succeeded:
+        yield Measured(rule="few_requests", value=succeeded)
+    if len(cohort):
+        yield Measured(rule="cut_by_the_stop", value=float((cohort["status"] == "incomplete").mean()))
+        yield Measured(rule="mostly_failed", value=_failed_share(cohort), subject=_commonest_error(cohort))
+    if exceptions := run.info.user_exceptions:
+        count = sum(exception.count for exception in exceptions)
+        yield Measured(rule="user_exceptions", value=count, subject=one_line(exceptions[0].message)[:200])
+    if phases.warmup < phases.wanted_warmup and not phases.whole_run:
+        share = phases.warmup / phases.wanted_warmup
+        yield Measured(rule="settling_cut", value=share, subject=f"{phases.wanted_warmup:.3g} s")
+    stops = [boundary.time for boundary in run.info.boundaries if boundary.event == "stopping"]
+    asked = run.info.load.run_time
+    if stops and asked:
+        yield Measured(rule="stopped_early", value=(stops[0] - phases.start) / asked)
+
+
+def _failed_share(cohort: pd.DataFrame) -> float:
+    return float(cohort["status"].isin(["failed", "timeout"]).mean())
+
+
+def _commonest_error(cohort: pd.DataFrame) -> str:
+    classes = cohort.loc[cohort["error_class"] != "", "error_class"].value_counts()
+    return str(classes.index[0]) if len(classes) else ""
+
+
+def unaccounted(run: Run) -> int:
+    """Requests that the workers say were started and that have no row."""
+    if run.intervals.empty:
+        return 0
+    ended = sum(sum(statuses.values()) for statuses in run.intervals["ended"])
+    in_flight = int(run.intervals.groupby("worker")["in_flight"].last().sum())
+    counts_shed = any("shed" in statuses for statuses in run.intervals["ended"])
+    rows = len(run.rows) if counts_shed else int((run.rows["status"] != "shed").sum())
+    return max(0, ended + in_flight - rows - run.rows_damaged - run.info.rows.lost)
+
+
+def missing_intervals(run: Run) -> int:
+    """Gaps in the workers' own numbering of their intervals."""
+    if run.intervals.empty:
+        return 0
+    numbers = run.intervals.groupby("worker")["seq"]
+    return int((numbers.max() - numbers.min() + 1 - numbers.nunique()).clip(lower=0).sum())
+
+
+def silent_workers(run: Run) -> list[str]:
+    """Workers whose last interval is long before the load's end, while others still reported."""
+    if run.intervals.empty:
+        return []
+    last = run.intervals.groupby("worker")["time"].last()
+    stops = [boundary.time for boundary in run.info.boundaries if boundary.event in ("stopping", "stopped")]
+    until = min([float(last.max()), *stops]) - SILENT_S
+    return [f"worker {index}" for index, time in last.items() if float(time) < until]
+
+
+def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measured]:
+    if ttft is None:
+        return
+    for name in PERCENTILES:
+        if name not in ttft["unsure"] and ttft[name] > 0:
+            width = ttft[name] - ttft["low"][name]
+            yield Measured(rule="ttft_bounds", value=width / ttft[name], absolute=width, subject=name)
+    before = flow.before_sent_ms(cohort[cohort["ttft_ms"].notna()])
+    before = before[~np.isnan(before)]
+    if len(before) and ttft["p50"] > 0:
+        # p99 by rights; of few rows that would be their one worst, so then the highest percentile they can tell.
+        name = next((name for name in ("p99", "p95") if name not in unsure(len(before))), "p50")
+        delay = float(np.percentile(before, PERCENTILES[name]))
+        yield Measured(rule="send_delay", value=delay / ttft["p50"], absolute=delay, subject=name)
+
+
+def _load(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
+    if phases.whole_run or cohort.empty:
+        return
+    if run.info.load.arrivals != "closed":
+        yield Measured(rule="sent_share", value=float((cohort["status"] != "shed").mean()))
+        lag = cohort["queue_ms"].dropna()
+        if len(lag):
+            yield Measured(rule="schedule_lag", value=float(np.percentile(lag, 99)))
+        return
+    share, users = summary["concurrency"]["share"], summary["concurrency"]["users"]
+    if _failed_share(cohort) >= FAILING:
+        return  # users that fail at once are seldom in flight, which is not the client's fault
+    if share is None or not run.info.user_classes or any(user.think_time for user in run.info.user_classes):
+        return
+    idle_ms = (1 - share) * users * phases.seconds * 1e3 / len(cohort)
+    yield Measured(rule="in_flight_share", value=share, absolute=idle_ms)
+
+
+def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
+    streamed = ok[ok["ttft_ms"].notna()]
+    if len(streamed):
+        yield Measured(rule="user_clock", value=float((streamed["clock"] == "user").mean()))
+    told = ok[ok["output_tokens"].notna()]
+    if told.empty:
+        return
+    yield Measured(rule="tokens_estimated", value=float((told["token_source"] == "chunks").mean()))
+    tokens, asked = told["output_tokens"], told["asked_output_tokens"]
+    generating = told["ttft_ms"].notna() | (tokens > 0)
+    more_asked = generating & ~(asked <= 1)
+    if more_asked.any():
+        yield Measured(rule="tiny_outputs", value=float((tokens <= 1)[more_asked].mean()))
+    if asked.notna().any():
+        short = (tokens < FAR_BELOW * asked) & (tokens > 1)
+        rule = "short_outputs" if _length_was_fixed(run) else "early_stops"
+        yield Measured(rule=rule, value=float(short[asked.notna()].mean()))
+
+
+def _length_was_fixed(run: Run) -> bool:
+    """Whether the server was told to go on to the asked length; else that is a limit, and stopping is no fault."""
+    body = run.info.options.get("extra_body")
+    return bool(run.info.options.get("ignore_eos") or (isinstance(body, dict) and body.get("ignore_eos")))

@@ -1,0 +1,140 @@
+"""Amounts that flow over time: tokens, chunks, requests in flight; how much fell into a window or into each second.
+
+Also which of the run directory's files each amount is taken from.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tokenswarm.results.read import Run
+
+Floats = npt.NDArray[np.float64]
+
+BEFORE_SENT: Final = ("pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms")
+
+
+class Flow:
+    """The sum of many even flows, each `amount` spread over its [start, end) in epoch seconds.
+
+    Kept as one piecewise linear curve of the amount so far, so that any window costs two look-ups.
+    """
+
+    def __init__(self, starts: Floats, ends: Floats, amounts: Floats) -> None:
+        use = ~(np.isnan(starts) | np.isnan(ends) | np.isnan(amounts))
+        starts, amounts = starts[use], amounts[use]
+        ends = np.maximum(ends[use], starts + 1e-4)
+        self._origin = float(starts.min()) if len(starts) else 0.0
+        rates = amounts / (ends - starts)
+        times = np.concatenate([ends, starts]) - self._origin  # ends first: back to back is not at once
+        order = np.argsort(times, kind="stable")
+        self._times: Floats = times[order] if len(times) else np.zeros(1)
+        self._rates: Floats = np.cumsum(np.concatenate([-rates, rates])[order]) if len(times) else np.zeros(1)
+        steps = np.diff(self._times) * self._rates[:-1]
+        self._so_far: Floats = np.concatenate([[0.0], np.cumsum(steps)])
+
+    def until(self, times: Floats) -> Floats:
+        """The amount before each of these instants."""
+        found: Floats = np.interp(np.asarray(times, dtype=np.float64) - self._origin, self._times, self._so_far)
+        return found
+
+    def between(self, start: float, end: float) -> float:
+        """The amount in [start, end)."""
+        before, after = self.until(np.array([start, end]))
+        return float(after - before)
+
+    def per_bin(self, edges: Floats) -> Floats:
+        """The amount per second in each bin between consecutive edges."""
+        found: Floats = np.diff(self.until(edges)) / np.diff(edges)
+        return found
+
+    def highest_rate(self) -> float:
+        """The largest rate at any instant; for requests in flight (amount = duration), the most at once."""
+        return float(self._rates.max())
+
+
+def output_tokens(run: Run) -> tuple[Flow | None, str]:
+    """Output tokens, and what placed them in time; None if no row tells its tokens.
+
+    `chunks`: the seconds their chunks arrived in, as the workers counted; `rows`, without intervals: evenly between a
+    row's first and last token.
+    """
+    known = run.rows["output_tokens"].notna()
+    seconds, amounts = _token_seconds(run.intervals["tokens"])
+    if len(seconds):
+        return Flow(seconds, seconds + 1.0, amounts), "chunks"
+    if not known.any():
+        return None, ""
+    rows = run.rows[known]
+    first = column(rows, "first_token_time")
+    last = column(rows, "start_time") + column(rows, "last_token_ms") / 1e3
+    return Flow(first, last, column(rows, "output_tokens")), "rows"
+
+
+def input_tokens(run: Run) -> Flow | None:
+    """Input tokens, each request's at its first token; None if no row tells them."""
+    seconds, amounts = _token_seconds(run.intervals["input_tokens"])
+    if len(seconds):
+        return Flow(seconds, seconds + 1.0, amounts)
+    rows = run.rows[run.rows["input_tokens"].notna()]
+    if rows.empty:
+        return None
+    at = column(rows, "first_token_time")
+    at = np.where(np.isnan(at), column(rows, "end_time"), at)
+    return Flow(at, at, column(rows, "input_tokens"))
+
+
+def counted(run: Run, what: str) -> Flow | None:
+    """`chunks`, `characters` or `bytes` as the workers counted them live; None without intervals."""
+    if run.intervals.empty:
+        return None
+    ends = column(run.intervals, "time")
+    return Flow(ends - column(run.intervals, "seconds"), ends, column(run.intervals, what))
+
+
+def in_flight(run: Run, run_end: float) -> Flow | None:
+    """Requests between sent and end, as amounts of seconds; a row without an end lasts to the run's. None without."""
+    sent = sent_times(run.rows)
+    ends = column(run.rows, "end_time")
+    ends = np.where(np.isnan(ends), run_end, ends)
+    use = ~np.isnan(sent) & (ends > sent)
+    return Flow(sent[use], ends[use], (ends - sent)[use]) if use.any() else None
+
+
+def sent_times(rows: pd.DataFrame) -> Floats:
+    """When the last byte of each request was handed to the kernel, epoch seconds; NaN if it never was."""
+    return column(rows, "start_time") + before_sent_ms(rows) / 1e3
+
+
+def before_sent_ms(rows: pd.DataFrame) -> Floats:
+    """Start → sent of each row; NaN where it was never sent."""
+    total = rows[list(BEFORE_SENT)].sum(axis=1).to_numpy(dtype=np.float64)
+    return np.where(rows["pool_ms"].isna().to_numpy(), np.nan, total)
+
+
+def workers_over_time(run: Run, name: str) -> pd.Series[Any]:
+    """A gauge (`users`, `in_flight`) summed over the workers, by whole epoch second; a worker that is up to three
+    seconds late keeps its last value."""
+    if run.intervals.empty:
+        return pd.Series(dtype="float64")
+    frame = pd.DataFrame(
+        {"second": np.floor(column(run.intervals, "time")), "worker": run.intervals["worker"], "n": run.intervals[name]}
+    )
+    table = frame.pivot_table(index="second", columns="worker", values="n", aggfunc="last")
+    table = table.reindex(np.arange(table.index.min(), table.index.max() + 1)).ffill(limit=3)
+    return table.sum(axis=1, min_count=1)
+
+
+def column(frame: pd.DataFrame, name: str) -> Floats:
+    """A column as float64, NaN where not measured."""
+    return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _token_seconds(lists: pd.Series[Any]) -> tuple[Floats, Floats]:
+    pairs = [pair for pairs in lists for pair in pairs]
+    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

@@ -1,0 +1,149 @@
+"""The report's page: one HTML file that asks the network for nothing, and the few pieces of markup it is made of.
+
+Everything that comes from a server, a model or a user passes `escape` or `figure`; a content policy in the page forbids
+the browser to fetch anything whatever gets in.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from plotly.offline import get_plotlyjs
+
+from tokenswarm.results.page_style import STYLE
+from tokenswarm.results.wording import plain
+
+POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+{scripts}
+</body>
+</html>
+"""
+
+_DRAW: Final = """
+(function () {
+  "use strict";
+  var dark = window.matchMedia("(prefers-color-scheme: dark)");
+  var charts = [];
+  function theme(layout, isDark) {
+    var text = isDark ? "#c9ced8" : "#3a4150", grid = isDark ? "#2b313c" : "#e7e9ee";
+    var paper = isDark ? "#1d222b" : "#ffffff";
+    var themed = Object.assign({
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      hovermode: "closest",
+      font: {family: "system-ui, -apple-system, 'Segoe UI', sans-serif", size: 12, color: text},
+      hoverlabel: {bgcolor: paper, bordercolor: grid, font: {color: text}}
+    }, layout);
+    themed.legend = {
+      orientation: "h", x: 0, xanchor: "left", y: 1, yref: "container", yanchor: "top", traceorder: "normal"
+    };
+    themed.margin = {l: 64, r: layout.yaxis2 && layout.yaxis2.side === "right" ? 60 : 20, t: 58, b: 48};
+    themed.annotations = (layout.annotations || []).map(function (note) {
+      return Object.assign({bgcolor: isDark ? "rgba(26,31,39,0.75)" : "rgba(255,255,255,0.75)"}, note);
+    });
+    Object.keys(themed).forEach(function (key) {
+      if (/^[xy]axis\\d*$/.test(key)) {
+        themed[key] = Object.assign({
+          gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true
+        }, themed[key]);
+      }
+    });
+    return themed;
+  }
+  function draw(isDark, width) {
+    charts.forEach(function (chart) {
+      var layout = theme(chart.figure.layout, isDark);
+      layout.width = width;
+      layout.autosize = !width;
+      window.Plotly.react(chart.element, chart.figure.data, layout,
+        {responsive: !width, displaylogo: false, displayModeBar: false});
+    });
+  }
+  document.querySelectorAll("figure[data-chart]").forEach(function (element) {
+    var source = document.getElementById(element.dataset.chart);
+    charts.push({element: element.querySelector(".plot"), figure: JSON.parse(source.textContent)});
+  });
+  draw(dark.matches);
+  dark.addEventListener("change", function () { draw(dark.matches); });
+  window.addEventListener("beforeprint", function () { draw(false, 690); });
+  window.addEventListener("afterprint", function () { draw(dark.matches); });
+})();
+"""
+
+
+def whole(title: str, sections: Iterable[str]) -> str:
+    """The page. plotly.js goes in once, and only if a section has a chart."""
+    body = "\n".join(section for section in sections if section)
+    scripts = ""
+    if "data-chart=" in body:
+        scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>"
+    return _PAGE.format(policy=POLICY, title=escape(title), style=STYLE, body=body, scripts=scripts)
+
+
+def escape(text: object, length: int = 1000) -> str:
+    """Text of unknown origin, for element content and quoted attributes."""
+    return html.escape(plain(text, length))
+
+
+def section(title: str, *content: str, note: str = "") -> str:
+    """A titled part of the page; nothing if it has no content. `content` is markup, `title` and `note` are text."""
+    inside = "\n".join(part for part in content if part)
+    if not inside:
+        return ""
+    below = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{below}{inside}\n</section>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "figures") -> str:
+    """A table; every cell is markup already. `figures`: all but the first column are numbers, to the right."""
+    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    lines = []
+    for first, *others in rows:
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values, as a list of definitions; values are markup, empty ones are left out."""
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in pairs if value)
+    return f'<dl class="facts">{rows}</dl>' if rows else ""
+
+
+def figure(name: str, chart: dict[str, Any] | None, caption: str) -> str:
+    """A chart with its caption (text) and its data beside it; nothing if there is no chart."""
+    if chart is None:
+        return ""
+    data = embedded({"data": chart["data"], "layout": chart["layout"]})
+    height = int(chart["layout"]["height"])
+    return (
+        f'<figure data-chart="{name}"><figcaption>{escape(caption)}</figcaption>'
+        f'<div class="plot" style="height:{height}px"></div></figure>'
+        f'<script type="application/json" id="{name}">{data}</script>'
+    )
+
+
+def embedded(value: object) -> str:
+    """JSON that cannot end the script element it stands in, nor be taken for markup."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

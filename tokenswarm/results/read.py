@@ -1,0 +1,309 @@
+"""A run directory as typed data frames. Forgiving: what a kill, a full disk or another version left behind is read as
+far as it goes, and each defect is kept as a sentence in `Run.defects`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import typing
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pandas as pd
+
+from tokenswarm.errors import RunDirectoryError
+from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
+
+RUN_FILE: Final = "run.json"
+ROWS_FILE: Final = "requests.csv"
+INTERVALS_FILE: Final = "intervals.jsonl"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What was loaded."""
+
+    host: str | None = None
+    simulator: bool = False
+    protocol: str | None = None
+    model: str | None = None
+    transport: str | None = None
+
+
+class UserClass(msgspec.Struct, frozen=True):
+    name: str = ""
+    think_time: bool = False
+
+
+class Load(msgspec.Struct, frozen=True):
+    """The load that was asked for: arrivals `closed` or an open-loop process; run_time in seconds."""
+
+    arrivals: str = "closed"
+    users: int | None = None
+    spawn_rate: float | None = None
+    run_time: float | None = None
+
+
+class Worker(msgspec.Struct, frozen=True):
+    index: int = 0
+    hostname: str | None = None
+    pid: int | None = None
+    clock: str | None = None
+    clock_offset_ms: float | None = None
+    clock_uncertainty_ms: float | None = None
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """UTC epoch seconds and the same as text."""
+
+    time: float
+    utc: str | None = None
+
+
+class Boundary(msgspec.Struct, frozen=True):
+    """A change of load at `time` (UTC epoch seconds): start, target, spawned, stopping or stopped."""
+
+    time: float
+    event: str
+    users: int | None = None
+
+
+class RowCount(msgspec.Struct, frozen=True):
+    written: int = 0
+    lost: int = 0
+
+
+class UserException(msgspec.Struct, frozen=True):
+    """What a locustfile's own code raised, and how often."""
+
+    count: int = 0
+    message: str = ""
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """run.json. Every field may be missing; fields it has and we don't know are ignored."""
+
+    schema: int = 1
+    run_id: str = ""
+    label: str = ""
+    suite: dict[str, Any] = msgspec.field(default_factory=dict)
+    host: dict[str, Any] = msgspec.field(default_factory=dict)
+    command: list[str] = msgspec.field(default_factory=list)
+    target: Target = Target()
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    seed: int | None = None
+    user_classes: list[UserClass] = msgspec.field(default_factory=list)
+    load: Load = Load()
+    workers: list[Worker] = msgspec.field(default_factory=list)
+    start: Moment | None = None
+    end: Moment | None = None
+    boundaries: list[Boundary] = msgspec.field(default_factory=list)
+    rows: RowCount = RowCount()
+    problems: list[str] = msgspec.field(default_factory=list)
+    user_exceptions: list[UserException] = msgspec.field(default_factory=list)
+
+
+class Interval(msgspec.Struct):
+    """One line of intervals.jsonl: what one worker saw in one second that ended at `time`."""
+
+    worker: int
+    time: float
+    seq: int = 0
+    seconds: float = 1.0
+    users: int = 0
+    target_users: int | None = None
+    in_flight: int = 0
+    started: int = 0
+    ended: dict[str, int] = msgspec.field(default_factory=dict)
+    errors: dict[str, int] = msgspec.field(default_factory=dict)
+    chunks: int = 0
+    characters: int = 0
+    bytes: int = 0
+    tokens: list[tuple[int, float]] = msgspec.field(default_factory=list)
+    input_tokens: list[tuple[int, float]] = msgspec.field(default_factory=list)
+    ttft: str = ""
+    itl: str = ""
+    client_lag: str = ""
+    merged_reads: int = 0
+    late_merged_reads: int = 0
+    cpu_percent: float | None = None
+    loop_lag_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory in memory.
+
+    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), text as str
+    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time. `ended`: run.json tells of a
+    proper end. `rows_damaged` counts rows that were there but unreadable.
+    """
+
+    path: Path
+    info: RunInfo
+    rows: pd.DataFrame
+    intervals: pd.DataFrame
+    defects: list[str] = field(default_factory=list)
+    ended: bool = True
+    rows_damaged: int = 0
+
+    @property
+    def name(self) -> str:
+        """The run's id, or the directory's name where run.json has none."""
+        return self.info.run_id or self.path.resolve().name
+
+
+def _numeric_columns() -> frozenset[str]:
+    hints = typing.get_type_hints(RequestRecord)
+    return frozenset(name for name, hint in hints.items() if {int, float} & set(typing.get_args(hint) or (hint,)))
+
+
+NUMERIC: Final = _numeric_columns()
+
+
+def load(directory: str | Path) -> Run:
+    """Read a run directory. Raises RunDirectoryError if there is none, or if nothing in it can be read."""
+    path = Path(directory)
+    if not path.is_dir():
+        raise RunDirectoryError(
+            f"{path} is not a directory: name the run directory that holds {RUN_FILE} and {ROWS_FILE}"
+        )
+    missing = [name for name in (RUN_FILE, ROWS_FILE) if not (path / name).is_file()]
+    if len(missing) == 2:
+        raise RunDirectoryError(f"{path} is not a run directory: it has neither {RUN_FILE} nor {ROWS_FILE}")
+    defects: list[str] = []
+    info = _read_info(path / RUN_FILE, defects)
+    rows, damaged = _read_rows(path / ROWS_FILE, defects)
+    intervals = _read_intervals(path / INTERVALS_FILE, defects)
+    if info.end is None and RUN_FILE not in missing:
+        defects.append(f"{RUN_FILE} has no end: the run was killed, crashed, or is still going on.")
+    if info.rows.lost:
+        defects.append(f"{info.rows.lost:,} rows could not be written while the run went on.")
+    defects.extend(info.problems)
+    return Run(path, info, rows, intervals, defects, ended=info.end is not None, rows_damaged=damaged)
+
+
+def _read_bytes(path: Path, defects: list[str]) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        defects.append(f"{path.name} is missing.")
+    except OSError as error:
+        defects.append(f"{path.name} cannot be read: {error.strerror}.")
+    return None
+
+
+def _read_info(path: Path, defects: list[str]) -> RunInfo:
+    data = _read_bytes(path, defects)
+    if data is None:
+        return RunInfo()
+    try:
+        raw = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        defects.append(f"{path.name} is damaged and was left out: {error}.")
+        return RunInfo()
+    known: dict[str, Any] = {}
+    hints = typing.get_type_hints(RunInfo)
+    for name in RunInfo.__struct_fields__:
+        if name in raw:
+            try:
+                known[name] = msgspec.convert(raw[name], hints[name], strict=False)
+            except msgspec.ValidationError as error:
+                defects.append(f"{path.name}: {name} is not as expected and was left out ({error}).")
+    return RunInfo(**known)
+
+
+def _read_rows(path: Path, defects: list[str]) -> tuple[pd.DataFrame, int]:
+    data = _read_bytes(path, defects)
+    text = _without_torn_row((data or b"").decode("utf-8", "replace"), path.name, defects)
+    frame, damaged = _parse(text)
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing and text:
+        defects.append(f"{path.name} lacks the columns {', '.join(missing)}.")
+    if missing:
+        frame = pd.concat([frame, pd.DataFrame("", index=frame.index, columns=missing)], axis=1)
+    whole = frame["status"].isin(STATUSES)
+    damaged += int((~whole).sum())
+    frame = frame[whole].reset_index(drop=True)
+    bad_cells = 0
+    columns: dict[str, pd.Series[Any]] = {}
+    for name in frame.columns:
+        if name in NUMERIC:
+            columns[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+            bad_cells += int((columns[name].isna() & (frame[name] != "")).sum())
+        else:
+            columns[name] = _unguarded(frame[name])
+    if damaged:
+        defects.append(f"{path.name}: {damaged:,} rows are damaged and were left out.")
+    if bad_cells:
+        defects.append(f"{path.name}: {bad_cells:,} cells that should be numbers are not; they count as not measured.")
+    return pd.DataFrame(columns), damaged
+
+
+def _without_torn_row(text: str, name: str, defects: list[str]) -> str:
+    """The text up to the last whole row: a kill can cut anywhere. A row is one line, whatever a server said."""
+    whole = text[: text.rfind("\n") + 1]
+    if len(whole) != len(text):
+        defects.append(f"{name}: the last row is torn ({len(text) - len(whole):,} characters) and was left out.")
+    return whole.replace("\x00", "")
+
+
+def _parse(text: str) -> tuple[pd.DataFrame, int]:
+    """All cells as text, and how many lines had too many cells to be a row."""
+    if not text:
+        return pd.DataFrame(columns=list(COLUMNS), dtype=str), 0
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame = pd.read_csv(
+                io.StringIO(text),
+                dtype=str,
+                keep_default_na=False,
+                na_filter=False,
+                on_bad_lines="warn",
+                index_col=False,
+            )
+        skipped = sum(str(warning.message).count("Skipping line") for warning in caught)
+        return frame, skipped
+    except (pd.errors.ParserError, ValueError):
+        return _parse_line_by_line(text)
+
+
+def _parse_line_by_line(text: str) -> tuple[pd.DataFrame, int]:
+    """Slower, for files on which the fast parser gives up (quotes out of step in the middle of the file)."""
+    header, *rows = csv.reader(io.StringIO(text), strict=False)
+    good = [row for row in rows if len(row) == len(header)]
+    return pd.DataFrame(good, columns=header, dtype=str), len(rows) - len(good)
+
+
+def _unguarded(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Text as it was before `record.guard` put an apostrophe before what a spreadsheet takes for a formula."""
+    return cells.astype(str).str.replace(r"^'(?=[=+\-@\t\r])", "", regex=True)
+
+
+def _read_intervals(path: Path, defects: list[str]) -> pd.DataFrame:
+    data = _read_bytes(path, defects) or b""
+    decoder = msgspec.json.Decoder(Interval, strict=False)
+    intervals: list[Interval] = []
+    lines = data.split(b"\n")
+    damaged = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            intervals.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if number == len(lines):
+                defects.append(f"{path.name}: the last line is torn and was left out.")
+            else:
+                damaged += 1
+    if damaged:
+        defects.append(f"{path.name}: {damaged:,} lines are damaged and were left out.")
+    intervals.sort(key=lambda interval: interval.time)
+    names = Interval.__struct_fields__
+    return pd.DataFrame(
+        {name: [getattr(interval, name) for interval in intervals] for name in names}, columns=list(names)
+    )

@@ -1,0 +1,344 @@
+"""A run's figures, as METRICS.md defines them: what `summary.json` holds. Milliseconds, seconds, tokens, shares of 1.
+
+None means "not measured" and is never 0.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from tokenswarm import __version__, verdict
+from tokenswarm.record import STATUSES
+from tokenswarm.results import distribution, evidence, flow
+from tokenswarm.results.distribution import Distribution
+from tokenswarm.results.flow import column
+from tokenswarm.results.phases import Phase, Phases, find, intended
+from tokenswarm.results.read import Run
+
+SUMMARY_FILE: Final = "summary.json"
+
+FIRST_TOKEN_CAME: Final = ("ttft_ms", "ttft_sent_ms", "ttft_due_ms")
+OF_OK_ROWS: Final = ("ttfo_ms", "ttst_ms", "tpot_ms", "e2e_ms", "last_token_ms", "output_tps", "decode_tps")
+OF_SENT_ROWS: Final = ("queue_ms", "pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms", "headers_ms")
+OF_THE_SERVER: Final = ("server_total_ms", "server_load_ms", "server_prompt_ms", "server_decode_ms")
+EXAMPLES: Final = 3
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """All figures of a run and its verdict, as values that JSON knows."""
+    phases = find(run)
+    due = intended(run)
+    cohort = run.rows[phases.contain(due)]
+    defects = list(run.defects)
+    summary: dict[str, Any] = {
+        "schema": 1,
+        "made_by": f"tokenswarm {__version__}",
+        "run": _run(run, phases),
+        "verdict": None,
+        "defects": defects,
+        "phases": _phases(phases),
+        "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
+        "errors": _errors(run, cohort, phases),
+        "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
+        "throughput": throughput(run, phases, cohort),
+        "concurrency": concurrency(run, phases),
+        "tokens": _tokens(cohort),
+        "client": _client(run, phases, cohort),
+        "windows": _windows(run, phases, due),
+    }
+    if phases.note:
+        defects.append(phases.note)
+    summary["requests"]["unaccounted"] = evidence.unaccounted(run)
+    judged = verdict.judge(evidence.collect(run, phases, cohort, summary), _measured_metrics(summary))
+    summary["verdict"] = msgspec.json.decode(msgspec.json.encode(judged))
+    return summary
+
+
+def write(summary: dict[str, Any], directory: Path) -> Path:
+    """Write summary.json in one step, so that no reader sees half of it. Raises OSError."""
+    path = directory / SUMMARY_FILE
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content as a whole. Raises OSError."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def latencies(cohort: pd.DataFrame) -> dict[str, Distribution | None]:
+    """Distributions of the row columns, each over its own population."""
+    ok = cohort[cohort["status"] == "ok"]
+    found = {name: distribution.of(column(cohort, name)) for name in FIRST_TOKEN_CAME}
+    found["ttft_ms"] = distribution.of(column(cohort, "ttft_ms"), column(cohort, "ttft_low_ms"))
+    found |= {name: distribution.of(column(ok, name)) for name in OF_OK_ROWS}
+    found |= {name: distribution.of(column(cohort, name)) for name in OF_SENT_ROWS}
+    found["sent_ms"] = distribution.of(flow.before_sent_ms(cohort))
+    found |= {name: distribution.of(column(ok, name)) for name in OF_THE_SERVER}
+    return found
+
+
+def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]:
+    """Rates over the windows. Requests count when they ended, tokens when their chunks arrived; edge seconds of a
+    window count in proportion."""
+    seconds = phases.seconds
+    ended_ok = phases.contain(column(run.rows[run.rows["status"] == "ok"], "end_time"))
+    output, placed_by = flow.output_tokens(run)
+    into = flow.input_tokens(run)
+    rates: dict[str, Any] = {
+        "seconds": seconds,
+        "requests_per_s": float(ended_ok.sum()) / seconds,
+        "due_per_s": len(cohort) / seconds,
+        "output_tokens_per_s": _rate(output, phases),
+        "input_tokens_per_s": _rate(into, phases),
+        "total_tokens_per_s": None,
+        "characters_per_s": _rate(flow.counted(run, "characters"), phases),
+        "chunks_per_s": _rate(flow.counted(run, "chunks"), phases),
+        "bytes_per_s": _rate(flow.counted(run, "bytes"), phases),
+        "tokens_placed_by": placed_by or None,
+        "peak_output_tokens_per_s": None,
+        "peak_second": None,
+    }
+    if output is not None and into is not None:
+        rates["total_tokens_per_s"] = rates["output_tokens_per_s"] + rates["input_tokens_per_s"]
+    if output is not None:
+        rates |= _peak(output, phases)
+    users, _ = _users(run, phases)
+    for name in ("requests_per_s", "output_tokens_per_s", "characters_per_s"):
+        known = rates[name] is not None and users
+        rates[f"{name}_per_user"] = rates[name] / users if known else None
+    return rates
+
+
+def concurrency(run: Run, phases: Phases) -> dict[str, Any]:
+    """Users and requests in flight (sent to end), means over the windows; `share` = in flight / users.
+
+    With requests that have no row (a killed run) the workers' own count is taken: theirs includes those.
+    """
+    users, users_from = _users(run, phases)
+    spans = flow.in_flight(run, phases.end)
+    mean, source = None, None
+    if spans is not None:
+        mean, source = sum(spans.between(w.start, w.end) for w in phases.windows) / phases.seconds, "rows"
+    if evidence.unaccounted(run) and (gauge := _gauge(run, phases, "in_flight")) is not None:
+        mean, source = gauge, "intervals"
+    return {
+        "arrivals": run.info.load.arrivals,
+        "users_asked": run.info.load.users,
+        "users": users,
+        "users_from": users_from,
+        "in_flight": mean,
+        "in_flight_from": source,
+        "in_flight_max": round(spans.highest_rate()) if spans is not None else None,
+        "share": mean / users if mean is not None and users else None,
+    }
+
+
+def _rate(amounts: flow.Flow | None, phases: Phases) -> float | None:
+    if amounts is None:
+        return None
+    return sum(amounts.between(window.start, window.end) for window in phases.windows) / phases.seconds
+
+
+def _peak(tokens: flow.Flow, phases: Phases) -> dict[str, Any]:
+    """The whole second inside a window with the most output tokens."""
+    best: dict[str, Any] = {}
+    for window in phases.windows:
+        edges = np.arange(np.ceil(window.start), np.floor(window.end) + 1)
+        if len(edges) < 2:
+            continue
+        per_second = tokens.per_bin(edges)
+        index = int(per_second.argmax())
+        if not best or per_second[index] > best["peak_output_tokens_per_s"]:
+            best = {"peak_output_tokens_per_s": float(per_second[index]), "peak_second": float(edges[index])}
+    return best
+
+
+def _users(run: Run, phases: Phases) -> tuple[float | None, str | None]:
+    known = [window.users for window in phases.windows if window.users is not None]
+    if not phases.whole_run and len(known) == len(phases.windows):
+        weighted = sum((window.users or 0) * window.seconds for window in phases.windows)
+        return weighted / phases.seconds, "boundaries"
+    mean = _gauge(run, phases, "users")
+    return mean, None if mean is None else "intervals"
+
+
+def _gauge(run: Run, phases: Phases, name: str) -> float | None:
+    series = flow.workers_over_time(run, name)
+    inside = series[phases.contain(series.index.to_numpy(dtype=np.float64))].dropna()
+    return float(inside.mean()) if len(inside) else None
+
+
+def _measured_metrics(summary: dict[str, Any]) -> list[str]:
+    latency, rates = summary["latency"], summary["throughput"]
+    measured = {
+        verdict.TTFT: latency["ttft_ms"],
+        verdict.TPOT: latency["tpot_ms"],
+        verdict.ITL: latency["itl_ms"],
+        verdict.E2E: latency["e2e_ms"],
+        verdict.THROUGHPUT: rates["requests_per_s"] or rates["output_tokens_per_s"],
+        verdict.CONCURRENCY: summary["concurrency"]["in_flight"],
+    }
+    return [name for name in verdict.METRICS if measured[name]]
+
+
+def _run(run: Run, phases: Phases) -> dict[str, Any]:
+    info = run.info
+    kept = ("label", "suite", "host", "command", "target", "options", "seed", "user_classes", "load", "workers")
+    described = {name: msgspec.to_builtins(getattr(info, name)) for name in kept}
+    protocols = [name for name in run.rows["protocol"].unique() if name]
+    models = [name for name in run.rows["model"].unique() if name]
+    return described | {
+        "run_id": run.name,
+        "start": phases.start,
+        "end": phases.end,
+        "start_utc": info.start.utc if info.start else None,
+        "end_utc": info.end.utc if info.end else None,
+        "seconds": phases.end - phases.start,
+        "ended": run.ended,
+        "protocols": protocols or [info.target.protocol] if info.target.protocol else protocols,
+        "models": models or ([info.target.model] if info.target.model else []),
+    }
+
+
+def _phases(phases: Phases) -> dict[str, Any]:
+    def told(phase: Phase) -> dict[str, Any]:
+        return {"kind": phase.kind, "start": phase.start, "end": phase.end, "users": phase.users}
+
+    return {
+        "warmup_s": phases.warmup,
+        "whole_run": phases.whole_run,
+        "note": phases.note,
+        "seconds": phases.seconds,
+        "windows": [told(window) for window in phases.windows],
+        "all": [told(phase) for phase in phases.phases],
+    }
+
+
+def _statuses(rows: pd.DataFrame) -> dict[str, int]:
+    counts = rows["status"].value_counts()
+    return {"due": len(rows)} | {status: int(counts.get(status, 0)) for status in STATUSES}
+
+
+def _errors(run: Run, cohort: pd.DataFrame, phases: Phases) -> list[dict[str, Any]]:
+    """Errors by class, over all rows, the most frequent first; seconds since the run's start."""
+    rows = run.rows[run.rows["error_class"] != ""]
+    in_cohort = cohort["error_class"].value_counts()
+    found = []
+    for name, count in rows["error_class"].value_counts().items():
+        of_class = rows[rows["error_class"] == name]
+        messages = of_class["error"].value_counts().head(EXAMPLES)
+        times = of_class["end_time"].fillna(of_class["start_time"]).dropna() - phases.start
+        found.append(
+            {
+                "class": str(name),
+                "count": int(count),
+                "share": int(count) / len(run.rows),
+                "cohort": int(in_cohort.get(name, 0)),
+                "first_s": float(times.min()) if len(times) else None,
+                "last_s": float(times.max()) if len(times) else None,
+                "http_statuses": sorted({int(status) for status in of_class["http_status"].dropna()}),
+                "examples": [{"message": str(text), "count": int(n)} for text, n in messages.items() if text],
+            }
+        )
+    return found
+
+
+def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
+    inside = _intervals_inside(run, phases)
+    try:
+        return distribution.of_histograms(inside["itl"])
+    except ValueError as error:
+        defects.append(f"ITL could not be read from the intervals: {error}.")
+        return None
+
+
+def _intervals_inside(run: Run, phases: Phases) -> pd.DataFrame:
+    """Intervals whose middle lies in a window."""
+    middles = column(run.intervals, "time") - column(run.intervals, "seconds") / 2
+    return run.intervals[phases.contain(middles)]
+
+
+def _tokens(cohort: pd.DataFrame) -> dict[str, Any]:
+    ok = cohort[cohort["status"] == "ok"]
+    sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
+    both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
+    cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()
+    asked = None
+    if len(both):
+        asked = {
+            "rows": len(both),
+            "asked_mean": float(both["asked_output_tokens"].mean()),
+            "actual_mean": float(both["output_tokens"].mean()),
+            "actual_share": float(both["output_tokens"].sum() / max(1.0, both["asked_output_tokens"].sum())),
+        }
+    return {
+        "sources": {str(name): int(count) for name, count in sources.items()},
+        "estimated": bool(sources.get("chunks", 0)),
+        "output": distribution.of(column(ok, "output_tokens")),
+        "input": distribution.of(column(ok, "input_tokens")),
+        "characters": distribution.of(column(ok, "output_chars")),
+        "cached_share": float(cached / into) if not np.isnan(cached) and into else None,
+        "asked": asked,
+    }
+
+
+def _client(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]:
+    inside = _intervals_inside(run, phases)
+    streamed = cohort[cohort["ttft_ms"].notna()]
+    clocks = streamed["clock"].value_counts()
+
+    def gauge(name: str) -> dict[str, float] | None:
+        values = inside[name].dropna().astype("float64")
+        return {"mean": float(values.mean()), "max": float(values.max())} if len(values) else None
+
+    return {
+        "workers": int(run.intervals["worker"].nunique()) or len(run.info.workers),
+        "clocks": {str(name): int(count) for name, count in clocks.items()},
+        "transports": {str(name): int(n) for name, n in cohort["transport"].value_counts().items() if name},
+        "client_lag_ms": distribution.of(column(cohort, "client_lag_ms")),
+        "merged_reads": int(inside["merged_reads"].sum()) if len(inside) else None,
+        "late_merged_reads": int(inside["late_merged_reads"].sum()) if len(inside) else None,
+        "cpu_percent": gauge("cpu_percent"),
+        "loop_lag_ms": gauge("loop_lag_ms"),
+    }
+
+
+def _windows(run: Run, phases: Phases, due: flow.Floats) -> list[dict[str, Any]]:
+    """Headline figures of each steady window, for runs that have several."""
+    found = []
+    for window in phases.windows:
+        only = Phases(
+            phases.start, phases.end, phases.warmup, phases.wanted_warmup, (), (window,), phases.whole_run, ""
+        )
+        rows = run.rows[only.contain(due)]
+        found.append(
+            {
+                "start": window.start,
+                "end": window.end,
+                "users": window.users,
+                "requests": _statuses(rows),
+                "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
+                "tpot_ms": distribution.of(column(rows[rows["status"] == "ok"], "tpot_ms")),
+                "throughput": throughput(run, only, rows),
+                "concurrency": concurrency(run, only),
+            }
+        )
+    return found

@@ -1,0 +1,116 @@
+"""How numbers, names and levels are written, the same in the console and the report. No markup: callers escape."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tokenswarm.results.distribution import PERCENTILES, Distribution
+
+UNKNOWN: Final = "–"
+UNSURE: Final = "~"
+
+LATENCIES: Final = {
+    "ttft_ms": "TTFT",
+    "ttft_sent_ms": "TTFT from sent",
+    "ttft_due_ms": "TTFT from due",
+    "ttfo_ms": "First answer",
+    "tpot_ms": "TPOT",
+    "itl_ms": "ITL",
+    "e2e_ms": "End to end",
+    "queue_ms": "Client late",
+    "sent_ms": "Start → sent",
+}
+STATISTICS: Final = ("mean", *PERCENTILES, "max")
+
+# C0 and C1 controls, and the marks that turn the direction of text round: neither may reach a terminal from a server.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+
+
+def plain(text: object, length: int = 300) -> str:
+    """Text of unknown origin on one line, without terminal escapes and controls, cut at `length` characters."""
+    clean = _CONTROLS.sub(" ", _ANSI.sub("", str(text))).strip()
+    return clean if len(clean) <= length else clean[: length - 1] + "…"
+
+
+def number(value: float | None) -> str:
+    """Three or four digits that matter: 0.412, 4.12, 41.2, 412, 4,120."""
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    size = abs(value)
+    for limit, digits in ((0.9995, 3), (9.995, 2), (99.95, 1)):
+        if size < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:,.0f}"
+
+
+def count(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def users(value: float | None) -> str:
+    """A number of users: whole ones without decimals."""
+    return count(value) if value is None or value == round(value) else number(value)
+
+
+def share(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return "< 0.1 %" if 0 < value < 0.001 else f"{value * 100:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    if value < 120:
+        return f"{number(value)} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def instant(epoch: float | None) -> str:
+    """UTC, to the second."""
+    if epoch is None or not 0 < epoch < 1e11:
+        return UNKNOWN
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def statistic(found: Distribution | None, name: str) -> str:
+    """One figure of a distribution: `~` before it if too few samples carry it, both bounds where they differ."""
+    if found is None or found.get(name) is None:
+        return UNKNOWN
+    value = number(found[name])
+    low = found.get("low", {}).get(name)
+    if low is not None and number(low) != value:
+        value = f"{number(low)}–{value}"
+    return UNSURE + value if name in found["unsure"] else value
+
+
+def shown_latencies(summary: dict[str, Any]) -> dict[str, Distribution]:
+    """The latencies that were measured and say something: start-side waits only where they reach a millisecond."""
+    found = {name: summary["latency"].get(name) for name in LATENCIES}
+    ttft = found["ttft_ms"]
+    for name in ("ttft_due_ms", "ttfo_ms"):
+        if found[name] and ttft and all(statistic(found[name], s) == statistic(ttft, s) for s in ("p50", "p99")):
+            found[name] = None  # the same as TTFT: nothing waited, nothing was thought
+    for name in ("queue_ms", "sent_ms"):
+        if (waits := found[name]) and waits["max"] < 1.0:
+            found[name] = None
+    return {name: distribution for name, distribution in found.items() if distribution}
+
+
+def what_ran(summary: dict[str, Any]) -> str:
+    """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
+    load = summary["run"]["load"]
+    parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
+    arrivals = plain(load["arrivals"], 40)
+    parts.append("closed loop" if arrivals == "closed" else f"open loop ({arrivals})")
+    if load["spawn_rate"]:
+        parts.append(f"spawned at {load['spawn_rate']:g}/s")
+    parts.append(seconds(summary["run"]["seconds"]))
+    return ", ".join(parts)

@@ -1,0 +1,103 @@
+"""Writes a response's bytes to the socket at the moment they are due, past aiohttp's and uvloop's buffers.
+
+Some versions of uvloop keep what is written until the end of the loop's turn, so with a thousand streams the time of
+the call says nothing about the time of the send. Here the call is the send, unless the socket is full or TLS is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from http.client import responses
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+TLS_BUFFER_LIMIT = 65536
+
+
+class Wire:
+    """One connection's sending side."""
+
+    __slots__ = ("_direct", "_fd", "_limit", "_transport", "gone")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._fd: int = transport.get_extra_info("socket").fileno()
+        self._direct = transport.get_extra_info("sslcontext") is None
+        self._limit = 0 if self._direct else TLS_BUFFER_LIMIT
+        self.gone = False
+
+    def send(self, data: bytes) -> bool:
+        """Send now. True if all of it was handed to the kernel before this returned; False also if the peer is gone."""
+        transport = self._transport
+        if transport.is_closing():  # its descriptor may belong to another connection soon
+            self.gone = True
+            return False
+        if self._direct and not transport.get_write_buffer_size():
+            try:
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.gone = True
+                return False
+            if sent == len(data):
+                return True
+            data = data[sent:]
+        transport.write(data)
+        return False
+
+    def blocked(self) -> bool:
+        """Whether the reader is behind, so that nothing more should be sent for now."""
+        return not self._transport.is_closing() and self._transport.get_write_buffer_size() > self._limit
+
+    def close(self) -> None:
+        """End the connection in order, after what has been sent."""
+        self._transport.close()
+
+    def reset(self) -> None:
+        """End the connection with a RST."""
+        if not self._transport.is_closing():
+            with socket.socket(fileno=os.dup(self._fd)) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+
+def response_head(
+    status: int, request_id: str, content_type: str, *, length: int | None, chunked: bool, keep_alive: bool
+) -> bytes:
+    """Status line and headers. With neither a length nor chunks the connection's end ends the body."""
+    lines = [
+        f"HTTP/1.1 {status} {responses.get(status, 'Error')}",
+        f"Content-Type: {content_type}",
+        f"X-Request-Id: {request_id}",
+        "Cache-Control: no-cache",
+        "Server: tokenswarm-simulator",
+        f"Connection: {'keep-alive' if keep_alive else 'close'}",
+    ]
+    if chunked:
+        lines.append("Transfer-Encoding: chunked")
+    elif length is not None:
+        lines.append(f"Content-Length: {length}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class SentResponse(web.StreamResponse):
+    """Tells aiohttp that the response has been written to the socket already, and whether to keep the connection."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._reusable = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._reusable
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None

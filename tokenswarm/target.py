@@ -1,0 +1,157 @@
+"""The model server before load starts: which model, and does it answer one small request as it should?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from tokenswarm.errors import RequestError, TargetError
+from tokenswarm.framing import Event
+from tokenswarm.options import KEY_VARIABLES, Options, redact, secret_values
+from tokenswarm.protocols import refusals
+from tokenswarm.protocols.base import Delta, Generation, Message, WireProtocol, WireRequest
+from tokenswarm.record import ERROR_LENGTH, one_line
+from tokenswarm.timing import Tally, Timeline
+from tokenswarm.transport.base import Call, Client, Transport
+from tokenswarm.transport.reply import ReplyState
+
+PROBE_PROMPT = "Say hello."
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What the check found. `notes` are sentences for the console."""
+
+    model: str
+    notes: tuple[str, ...] = ()
+
+
+class _Page:
+    """Fetches a page as if it were a protocol, so that it goes over the same transport as the load."""
+
+    name = "page"
+    request_type = "GET"
+    models_path: str | None = None
+
+    def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
+        raise NotImplementedError
+
+    def decoder(self) -> _Page:
+        return self
+
+    def decode(self, event: Event) -> Delta | None:
+        return None
+
+    def decode_whole(self, body: bytes) -> Delta:
+        return Delta(text=body.decode("utf-8", "replace"))
+
+    def refusal(self, status: int, body: bytes) -> RequestError:
+        return refusals.from_status(status, body)
+
+    def models(self, body: bytes) -> list[str]:
+        return []
+
+
+def check(transport: Transport, protocol: WireProtocol, options: Options) -> Target:
+    """Find the model and send one small request. Raises TargetError with what to do about it."""
+    client = transport.client()
+    try:
+        return _check(client, transport.origin.url, protocol, options)
+    except TargetError as error:
+        raise TargetError(redact(str(error), secret_values(options))) from None
+    finally:
+        client.close()
+
+
+def _check(client: Client, url: str, protocol: WireProtocol, options: Options) -> Target:
+    listed = _listed_models(client, protocol, required=options.model is None)
+    model = options.model or _only_one(listed, url)
+    if not options.check:
+        return Target(model)
+    try:
+        _probe(client, protocol, options, model)
+    except TargetError as error:
+        raise TargetError(f"{error}{_names(listed, model)}") from None
+    if not listed or model in listed:
+        return Target(model)
+    return Target(model, (f"The server lists no model {model!r} (but {_join(listed)}), and answered all the same.",))
+
+
+def _listed_models(client: Client, protocol: WireProtocol, required: bool) -> list[str]:
+    if protocol.models_path is None:
+        return []
+    request = WireRequest(protocol.models_path, b"", "application/json", "GET")
+    call = _run(client, _Page(), request, stream=False)
+    error = call.exchange.error
+    try:
+        if error is None:
+            return protocol.models("".join(call.exchange.text).encode())
+    except RequestError as malformed:
+        error = malformed
+    if required or error.error_class in ("connect", "dns", "tls", "connect_timeout"):
+        unlisted = error.http_status in (404, 405, 501) or error.error_class == "malformed"
+        hint = "; name the model with --model" if unlisted else ""
+        raise TargetError(_advice(client.transport.origin.url, error) + hint)
+    return []
+
+
+def _only_one(listed: list[str], url: str) -> str:
+    if len(listed) == 1:
+        return listed[0]
+    if not listed:
+        raise TargetError(f"{url} lists no model; name one with --model")
+    raise TargetError(f"{url} serves {len(listed)} models; choose one with --model: {_join(listed)}")
+
+
+def _probe(client: Client, protocol: WireProtocol, options: Options, model: str) -> None:
+    generation = Generation(
+        model=model, stream=options.stream, max_tokens=_probe_tokens(options), extra_body=options.extra_body
+    )
+    request = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
+    error = _run(client, protocol, request, options.stream).exchange.error
+    # One token can be the end mark itself, so an empty reply proves nothing here.
+    if error is not None and error.error_class != "empty":
+        raise TargetError(_advice(client.transport.origin.url, error))
+
+
+def _probe_tokens(options: Options) -> int | None:
+    asked = {"max_tokens", "max_completion_tokens"} & options.extra_body.keys()
+    return None if asked else 1
+
+
+def _run(client: Client, protocol: WireProtocol, request: WireRequest, stream: bool) -> Call[ReplyState]:
+    tally = Tally()
+    timeline = Timeline(time.monotonic_ns())
+    call = client.call(protocol, request, "tokenswarm-check", timeline, lambda: tally, None, stream)
+    call.run()
+    return call
+
+
+def _advice(url: str, error: RequestError) -> str:
+    status = error.http_status
+    said = one_line(str(error))[:ERROR_LENGTH]
+    if status in (401, 403):
+        what = f"put the key into {KEY_VARIABLES[0]} in the environment, or check the one that is there"
+    elif status == 404:
+        what = "the path or the model is unknown there; check --host, --model and --protocol"
+    elif status is not None and 400 <= status < 500:
+        what = "check --model, --extra-body and the other options that go into the request"
+    elif error.error_class == "connect":
+        what = "is the server running, and is this its port?"
+    elif error.error_class == "malformed" and status is None:
+        what = "something else than an HTTP server listens there; is this the right port?"
+    elif error.error_class == "truncated" and status is None:
+        what = "is this the right port, and should it be https:// instead of http:// (or the other way round)?"
+    else:
+        return f"{url}: {said}"
+    return f"{url}: {said} — {what}"
+
+
+def _names(listed: list[str], model: str) -> str:
+    return f" (asked for {model!r}; the server lists {_join(listed)})" if listed and model not in listed else ""
+
+
+def _join(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

@@ -1,0 +1,130 @@
+"""When bytes arrived: the kernel's receive stamps, turned into CLOCK_MONOTONIC nanoseconds, with honest bounds.
+
+A read's stamp (`SO_TIMESTAMPNS`) is the arrival of the last segment in it, and only if the read drained the socket
+(it came back short, or `TCP_INQ` is 0). Earlier segments of the same read arrived after the last poll that found the
+socket unreadable.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+from typing import Any, Final
+
+from tokenswarm.timing import LATE_NS
+
+SO_TIMESTAMPNS: Final = 35  # absent from Python's socket module; the number is Linux's (asm-generic)
+TCP_INQ: Final = 36
+KERNEL_STAMPS: Final = sys.platform == "linux"
+ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16) + socket.CMSG_SPACE(4) if KERNEL_STAMPS else 0
+
+_CHECK_DELAY_NS: Final = 100_000  # more than passes between the kernel's answer to a poll and our note of the time
+_FULL_POLL: Final = 64  # libev takes that many events a poll, and more only later: others may have been ready as well
+REORDER_NS: Final = 200_000  # a stamp is older than its socket's readability by the way through the TCP stack
+_timespec = struct.Struct("@qq")
+_int = struct.Struct("@i")
+
+
+def enable_stamps(sock: Any) -> bool:
+    """Ask the kernel to stamp what arrives on a TCP socket. False where it cannot."""
+    if not KERNEL_STAMPS:
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+    except OSError:
+        return False
+    return True
+
+
+def clock_offset() -> int:
+    """CLOCK_REALTIME − CLOCK_MONOTONIC in nanoseconds, read tightly: a preempted reading is taken again."""
+    for _ in range(4):
+        before = time.monotonic_ns()
+        real = time.time_ns()
+        after = time.monotonic_ns()
+        if after - before < 5_000:
+            break
+    return real - (before + after) // 2
+
+
+class LoopClock:
+    """Notes when the event loop polls: what it needs to bound the arrival of merged chunks. One a process.
+
+    All attributes are CLOCK_MONOTONIC nanoseconds: `polled_at` when the current poll returned, `unready_at` no earlier
+    than which anything arrived that the current poll reported and the one before did not, `late` whether the client was
+    busy for a millisecond or more while that could have been waiting.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        now = time.monotonic_ns()
+        self.offset = clock_offset()
+        self.polled_at = now
+        self.unready_at = now
+        self.surely_unready_at = now
+        self._longest_busy = 0
+        self._reads = 0
+        self._polling_since = now
+        self._busy_since = now
+        self._previous_polling_since = now
+        # Lowest priority: gevent runs its own callbacks (every greenlet switch) in a prepare watcher before ours.
+        self._prepare = loop.prepare(ref=False)
+        self._prepare.priority = -2
+        self._prepare.start(self._before_poll)
+        self._check = loop.check(ref=False)
+        self._check.priority = 2
+        self._check.start(self._after_poll)
+
+    def close(self) -> None:
+        """Stop watching the loop."""
+        for watcher in (self._prepare, self._check):
+            watcher.stop()
+            watcher.close()
+
+    def late(self, now: int) -> bool:
+        """Whether data read at `now` could have waited for a client that was busy. Call it once a read."""
+        self._reads += 1
+        return now - self._busy_since >= LATE_NS
+
+    def take_longest_busy(self) -> int:
+        """The longest stretch without a poll since the last call, in nanoseconds: how late the loop has been."""
+        longest, self._longest_busy = self._longest_busy, 0
+        return max(longest, time.monotonic_ns() - self.polled_at)
+
+    def _before_poll(self) -> None:
+        now = time.monotonic_ns()
+        self._longest_busy = max(self._longest_busy, now - self.polled_at)
+        self._previous_polling_since, self._polling_since = self._polling_since, now
+
+    def _after_poll(self) -> None:
+        now = time.monotonic_ns()
+        previous_return = self.polled_at
+        if self._reads < _FULL_POLL:  # else the poll before may have passed over what was ready
+            self.surely_unready_at = self._previous_polling_since
+            self.unready_at = max(self._previous_polling_since, previous_return - _CHECK_DELAY_NS)
+        self._reads = 0
+        self.polled_at = now
+        # A poll that slept found nothing ready when it began: only what came after it woke us can have waited.
+        slept = now - self._polling_since >= LATE_NS
+        self._busy_since = now if slept else previous_return
+        self.offset = clock_offset()
+
+
+def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The kernel's stamp of one `recvmsg`, in CLOCK_REALTIME nanoseconds; 0 if there is none."""
+    for level, kind, data in ancillary:
+        if kind == SO_TIMESTAMPNS and level == socket.SOL_SOCKET:
+            seconds, nanoseconds = _timespec.unpack_from(data)
+            return int(seconds * 1_000_000_000 + nanoseconds)
+    return 0
+
+
+def unread_of(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Bytes that one `recvmsg` left in the socket; −1 where the kernel does not tell. After the peer's last byte it is
+    1, a hint to read on."""
+    for level, kind, data in ancillary:
+        if kind == TCP_INQ and level == socket.IPPROTO_TCP:
+            return int(_int.unpack_from(data)[0])
+    return -1

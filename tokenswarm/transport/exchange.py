@@ -1,0 +1,101 @@
+"""One HTTP/1.1 response, push-style: bytes and their arrival go in, and through llhttp (httptools) into a reply.
+
+HTTP only; what the body means is `reply.py`'s. Knows no socket and reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httptools
+
+from tokenswarm.errors import RequestError
+from tokenswarm.protocols.base import WireProtocol
+from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.transport.reply import ReplyState
+
+
+class HttpExchange(ReplyState):
+    """A reply that parses its own HTTP: `feed` it what a connection reads."""
+
+    def __init__(
+        self,
+        protocol: WireProtocol,
+        timeline: Timeline,
+        tally: Callable[[], Tally],
+        on_finished: Callable[[], None],
+        on_first_token: Callable[[], None] | None = None,
+        expect_stream: bool = True,
+    ) -> None:
+        super().__init__(protocol, timeline, tally, on_finished, on_first_token, expect_stream)
+        self.awaits_first_byte = True
+        self.reusable = False
+        """Whether the connection may carry another request."""
+        self._parser = httptools.HttpResponseParser(self)
+        self._content_type = ""
+        self._encoding = ""
+        self._redirected_to = ""
+        self._framed = False
+        self._complete = False
+        self._keep_alive = False
+
+    def feed(self, data: bytes, at: int, low: int, handled: int, clock: Clock) -> None:
+        """Bytes that arrived in (low, at], by this clock, and were handled at `handled`."""
+        if self.finished:
+            self.reusable = False
+            return
+        self.awaits_first_byte = False
+        self.read_began(len(data), at, low, clock)
+        error = None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as raised:
+            error = _parser_error(raised)
+        self.read_ended(handled)
+        if error is not None and not self._complete:
+            self.fail(error, at)
+        elif self._complete and not self.finished:
+            self.reusable = error is None and self._keep_alive
+            self.conclude(at)
+
+    # What the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: one response header."""
+        key = name.lower()
+        if key == b"content-type":
+            self._content_type = value.decode("latin-1")
+        elif key in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif key == b"content-encoding":
+            self._encoding = value.decode("latin-1")
+        elif key == b"location":
+            self._redirected_to = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """httptools: status line and headers are there."""
+        status = self._parser.get_status_code()
+        if status >= 200:  # 100 Continue and its kin announce the real answer
+            self.headers(status, self._content_type, self._encoding, self._redirected_to, self._framed)
+
+    on_body = ReplyState.body  # httptools: a piece of the body, chunk framing taken off
+
+    def on_message_complete(self) -> None:
+        """httptools: the body has ended, by its own framing."""
+        if self.status is not None:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # llhttp tells only from in here
+            self.body_ended()
+
+    def _finish(self, at: int) -> None:
+        super()._finish(at)
+        del self._parser  # it holds us: see there
+
+
+def _parser_error(error: Exception) -> RequestError:
+    cause = error.__context__
+    if isinstance(cause, RequestError):  # raised in one of our callbacks
+        return cause
+    if isinstance(error, httptools.HttpParserCallbackError):
+        return RequestError("client", f"the reply could not be handled: {cause!r}")
+    return RequestError("malformed", f"not HTTP/1.1: {error}")

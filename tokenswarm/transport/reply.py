@@ -1,0 +1,238 @@
+"""What one response was worth: body bytes and their arrival go in, the timeline and the reply's text come out.
+
+Framer, decoder, timeline and judgement, shared by every transport. Knows no HTTP parser, no socket and reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tokenswarm.errors import RequestError
+from tokenswarm.framing import Event, SseFramer
+from tokenswarm.protocols.base import Decoder, Delta, Usage, WireProtocol
+from tokenswarm.timing import Clock, Tally, Timeline
+
+MAX_WHOLE_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+
+
+class ReplyState:
+    """Feed it until `finished`; `error` then says how it went (None: well).
+
+    Each read of the wire is told by `read_began`, what it brought by `headers`, `body` and `body_ended`, and that it
+    has been handled by `read_ended`; the end by `conclude`, `eof` or `fail`. `on_finished` is called once, when the
+    reply has ended or failed; `on_first_token` once, at the first output.
+    """
+
+    def __init__(
+        self,
+        protocol: WireProtocol,
+        timeline: Timeline,
+        tally: Callable[[], Tally],
+        on_finished: Callable[[], None],
+        on_first_token: Callable[[], None] | None = None,
+        expect_stream: bool = True,
+        framer: SseFramer | None = None,
+    ) -> None:
+        self.finished = False
+        self.error: RequestError | None = None
+        self.status: int | None = None
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.streamed = False
+        self.saw_reasoning = False
+        self.kernel_clock = True
+        self.response_bytes = 0
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.tool: list[str] = []
+        self.timeline = timeline
+        self._protocol = protocol
+        self._decoder: Decoder = protocol.decoder()
+        self._tally = tally
+        self._on_finished = on_finished
+        self._on_first_token = on_first_token
+        self._expect_stream = expect_stream
+        self._framer = framer or SseFramer()
+        self._whole: list[bytes] = []
+        self._whole_bytes = 0
+        self._location = ""
+        self._delimited = False
+        self._done_at: int | None = None
+        self._at = 0
+        self._low = 0
+        self._clock = Clock.USER
+        self._chunks_before = 0
+        self._after_last_chunk = False
+
+    @property
+    def done_at(self) -> int | None:
+        """When the protocol's own end mark, or an error, arrived; the HTTP body may still be open."""
+        return self._done_at
+
+    # What a transport tells
+
+    def read_began(self, size: int, at: int, low: int, clock: Clock) -> None:
+        """`size` bytes arrived in (low, at], by this clock."""
+        self._at, self._low, self._clock = at, low, clock
+        self._after_last_chunk = False
+        self._chunks_before = len(self.timeline.at)
+        self.response_bytes += size
+        if clock is Clock.USER:
+            self.kernel_clock = False
+        self._tally().bytes += size
+
+    def read_ended(self, handled: int) -> None:
+        """All that the read brought has been told, by `handled`. More calls for the same read do nothing."""
+        before, line = self._chunks_before, self.timeline
+        if self.finished or len(line.at) == before:
+            return
+        self._chunks_before = len(line.at)
+        tally = self._tally()
+        tally.chunks += len(line.at) - before
+        tally.characters += sum(line.characters[before:])
+        # Only the kernel's stamp is the arrival of what came last; ours is the time at which we got round to reading.
+        exact = self._clock is Clock.KERNEL and not self._after_last_chunk and not self._framer.pending
+        line.read_ended(before, exact, handled, tally)
+        if before == 0 and self._on_first_token is not None:
+            self._on_first_token()
+
+    def headers(self, status: int, content_type: str, encoding: str, location: str, delimited: bool) -> None:
+        """Status and what matters of the headers. `delimited`: the body's own framing tells where it ends.
+
+        Raises RequestError on a compressed body.
+        """
+        self.status = status
+        self._location = location
+        self._delimited = delimited
+        self.timeline.headers = self._at
+        if encoding.lower() not in ("", "identity"):
+            raise RequestError("malformed", f"the body is {encoding}-encoded though identity was asked for", status)
+        json = content_type.lower().startswith("application/json")
+        self.streamed = self._expect_stream and status < 300 and not json
+
+    def body(self, data: bytes) -> None:
+        """A piece of the body, HTTP's framing taken off. Raises RequestError (`malformed`)."""
+        if self.streamed:
+            for event in self._framer.feed(data):
+                self._event(event)
+            return
+        self._whole_bytes += len(data)
+        limit = MAX_WHOLE_BYTES if self.status is not None and self.status < 300 else MAX_ERROR_BYTES
+        if self._whole_bytes <= limit:
+            self._whole.append(data)
+        elif limit == MAX_WHOLE_BYTES:
+            raise RequestError("malformed", f"a reply of more than {limit} bytes", self.status)
+
+    def body_ended(self) -> None:
+        """The body has ended, by its own framing."""
+        self._after_last_chunk = True
+
+    def eof(self, at: int) -> None:
+        """The server closed the connection: a clean end only for a body that nothing else delimits."""
+        if self.finished:
+            return
+        if self.status is None:
+            self.fail(RequestError("truncated", "the server closed the connection before it answered"), at)
+        elif self._delimited and self._done_at is None:
+            self.fail(RequestError("truncated", "the server closed the connection in mid-response"), at)
+        else:
+            self.conclude(at)
+
+    def fail(self, error: RequestError, at: int) -> None:
+        """End here, with this error; but what had its end mark is whole, whatever becomes of the connection."""
+        if self.finished:
+            return
+        if self._done_at is not None:
+            self.conclude(at)
+            return
+        self.error = error
+        self._finish(at)
+
+    def conclude(self, at: int) -> None:
+        """The body is whole, or its own end mark came though it stays open; now say whether it was a reply."""
+        if self.finished:
+            return
+        try:
+            self._judge()
+        except RequestError as error:
+            self.error = self.error or error
+        except Exception as error:  # in the event loop's own callback nobody else would end this request
+            self.error = self.error or RequestError("malformed", f"a reply of an unknown shape: {error!r}", self.status)
+        self._finish(at if self._done_at is None else self._done_at)
+
+    # What the events mean
+
+    def _event(self, event: Event) -> None:
+        self._after_last_chunk = True
+        if self._done_at is None:
+            delta = self._decoder.decode(event)
+            if delta is not None:
+                self._take(delta)
+
+    def _take(self, delta: Delta) -> None:
+        line = self.timeline
+        usage = delta.usage
+        if usage is not None:
+            self.usage = usage
+        characters = len(delta.text) + len(delta.reasoning) + len(delta.tool)
+        if characters:
+            if delta.text:
+                self.text.append(delta.text)
+                if line.first_answer is None:
+                    line.first_answer = self._at
+            if delta.reasoning:
+                self.reasoning.append(delta.reasoning)
+                self.saw_reasoning = True
+            if delta.tool:
+                self.tool.append(delta.tool)
+            line.at.append(self._at)
+            line.low.append(self._low)
+            line.characters.append(characters)
+            if usage is not None and usage.output_tokens is not None:
+                line.cumulative.append(usage.output_tokens)
+            self._after_last_chunk = False
+        if delta.finish_reason is not None:
+            self.finish_reason = delta.finish_reason
+        if delta.error is not None:
+            delta.error.http_status = self.status
+            self.error = delta.error
+        if delta.done or delta.error is not None:
+            self._done_at = self._at
+
+    def _judge(self) -> None:
+        status = self.status
+        if status is None or status >= 300:
+            self.error = self.error or self._refusal(status or 0)
+            return
+        if not self.streamed:
+            delta = self._decoder.decode_whole(b"".join(self._whole))
+            self.usage, self.finish_reason, self.error = delta.usage, delta.finish_reason, delta.error
+            for pieces, piece in ((self.text, delta.text), (self.reasoning, delta.reasoning), (self.tool, delta.tool)):
+                if piece:
+                    pieces.append(piece)
+            self._tally().characters += len(delta.text) + len(delta.reasoning) + len(delta.tool)
+        else:
+            left = self._framer.finish()
+            if left is not None and self._done_at is None and left.data.strip() == b"[DONE]":
+                self._done_at = self._at
+        if self.error is not None:
+            return
+        output = bool(self.text or self.reasoning or self.tool)
+        if not output and self.finish_reason is None:
+            raise RequestError("empty", "HTTP 200 without any output and without a finish reason", status)
+        if self.streamed and self._done_at is None and self.finish_reason is None:
+            raise RequestError("truncated", "the stream ended without [DONE] and without a finish reason", status)
+
+    def _refusal(self, status: int) -> RequestError:
+        if 300 <= status < 400:
+            to = f" to {self._location}" if self._location else ""
+            return RequestError("http_4xx", f"HTTP {status}: redirected{to}; give that address as --host", status)
+        return self._protocol.refusal(status, b"".join(self._whole))
+
+    def _finish(self, at: int) -> None:
+        self.finished = True
+        self.timeline.end = at
+        self._on_finished()
+        # Cycles would leave every request to the garbage collector, whose pauses are lateness.
+        del self._on_finished, self._on_first_token

@@ -1,0 +1,63 @@
+"""The live line of headless runs: every few seconds, what the load did in that time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import gevent
+import msgspec
+
+if TYPE_CHECKING:
+    from tokenswarm.recording.recorder import Totals
+    from tokenswarm.run import Run
+
+EVERY_SECONDS = 5.0
+
+
+def line(seconds: float, elapsed: float, users: int, in_flight: int, now: Totals, before: Totals) -> str:
+    """Counts since the start, means and rates of the last `seconds`.
+
+    Tokens are chunks × the tokens a chunk had so far, hence the `≈`; a reply that was not streamed counts at its end.
+    """
+
+    def mean(total: float, count: int, unit: str) -> str:
+        return f"{total / count:,.0f} {unit}" if count else "–"
+
+    per_chunk = now.output_tokens / now.token_chunks if now.token_chunks else 1.0
+    whole = now.whole_tokens - before.whole_tokens
+    tokens = ((now.chunks - before.chunks) * per_chunk + whole) / seconds
+    characters = (now.characters - before.characters) / seconds
+    each = max((now.user_seconds - before.user_seconds) / seconds, 1.0)
+    minutes, rest = divmod(round(elapsed), 60)
+    return (
+        f"{minutes:3d}:{rest:02d}  users {users}  in flight {in_flight}  replies {now.ok} / errors {now.errors}"
+        f"  TTFT {mean(now.ttft_ms - before.ttft_ms, now.ttft_count - before.ttft_count, 'ms')}"
+        f"  latency {mean(now.e2e_ms - before.e2e_ms, now.ok - before.ok, 'ms')}"
+        f"  tokens/s ≈ {tokens:,.0f} ({tokens / each:,.1f} a user)"
+        f"  chars/s {characters:,.0f} ({characters / each:,.1f} a user)"
+    )
+
+
+class LiveLine:
+    """Prints the line until stopped."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._greenlet = gevent.spawn(self._print)
+
+    def stop(self) -> None:
+        """No further line."""
+        self._greenlet.kill(block=False)
+
+    def _print(self) -> None:
+        began = then = time.monotonic()
+        recorder = self._run.recorder
+        before = msgspec.structs.replace(recorder.totals)
+        while True:
+            gevent.sleep(EVERY_SECONDS)
+            now, current = time.monotonic(), msgspec.structs.replace(recorder.totals)
+            users = self._run.environment.runner.user_count
+            text = line(now - then, now - began, users, recorder.in_flight, current, before)
+            print(text, flush=True)
+            before, then = current, now

@@ -1,0 +1,151 @@
+"""What a locustfile imports: `ChatUser`, a Locust user that holds streaming chats with a model server.
+
+    from locust import task
+    from tokenswarm.users import ChatUser
+
+    class Poet(ChatUser):
+        @task
+        def write(self):
+            reply = self.chat("Write four lines about rain.", max_tokens=60)
+            if reply.ok:
+                self.chat(f"Now in Chinese: {reply.text}")
+
+Without a task of its own, a ChatUser sends prompts from the workload, one after another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gevent
+from locust import User, task
+from locust.exception import StopUser
+
+from tokenswarm import plugin
+from tokenswarm.call import Call, Reply
+from tokenswarm.protocols.base import Message
+from tokenswarm.run import Run
+from tokenswarm.transport.base import Client
+from tokenswarm.workload.prompts import Prompt
+
+__all__ = ["ChatUser", "Message", "Prompt", "Reply"]
+
+plugin.install()
+
+
+class ChatUser(User):
+    """Chats over the protocol that `--protocol` names. Subclass it; think time is Locust's `wait_time`."""
+
+    abstract = True
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._run: Run | None = None
+        self._client: Client | None = None
+        self._lateness_ns = 0
+        self._waited_at: int | None = None
+        self._task_begins = True
+        self._planned_wait = self.wait_time
+        self.__dict__["wait_time"] = self._wait_time  # so that we learn when the next task is due
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Locust adds a class's tasks to its base's: ours is only for those who bring none.
+        if len(cls.tasks) > 1:
+            cls.tasks = [chosen for chosen in cls.tasks if chosen is not ChatUser.send_next_prompt]
+
+    @task
+    def send_next_prompt(self) -> None:
+        """The task of a class that has none: the next prompt of the workload."""
+        if self._waited_at is not None:  # nothing of a user's own happened since the wait was over
+            self._lateness_ns += time.monotonic_ns() - self._waited_at
+        self.chat(self.next_prompt())
+
+    def next_prompt(self) -> Prompt:
+        """The next prompt of the workload, by --seed."""
+        return self._current_run().prompts.next()
+
+    def chat(
+        self,
+        prompt: str | Prompt | Sequence[Message],
+        *,
+        name: str | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        stream: bool | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Send a prompt (a text, a list of messages, or one of the workload's) and wait for the whole reply.
+
+        What is left out comes from the command line. `name` is what Locust's tables call the request; left out, it is
+        the request's path. A failure does not raise: look at `reply.ok` and `reply.record`.
+        """
+        run = self._current_run()
+        if run.finished or (run.stopping and self._task_begins):
+            raise StopUser("the run is over")
+        self._task_begins = False
+        generation = run.generation(
+            model=model,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            stream=stream,
+            extra_body=extra_body,
+        )
+        if self._client is None:
+            self._client = run.client()
+        call = Call(run, self, self._client, _messages(prompt, run), generation, name, self._intended())
+        reply = call.run()
+        self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
+        return reply
+
+    def start(self, group: Any) -> Any:
+        """Locust's own, and the user's connections are closed when it ends."""
+        greenlet = super().start(group)
+        greenlet.rawlink(self._ended)
+        return greenlet
+
+    def _ended(self, _: Any) -> None:
+        if self._run is not None and self._client is not None:
+            self._run.forget(self._client)
+
+    def _current_run(self) -> Run:
+        if self._run is None:
+            run = plugin.current_run(self.environment)
+            if run is None or run.stopping:  # refused, or begun while the run before still drains
+                raise StopUser("the run did not start")
+            self._run = run
+        return self._run
+
+    def _wait_time(self) -> float:
+        """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""
+        due = time.monotonic_ns()
+        seconds = float(self._planned_wait())
+        if seconds > 0:
+            due += int(seconds * 1e9)
+            gevent.sleep(seconds)
+        self._waited_at = time.monotonic_ns()
+        self._lateness_ns += self._waited_at - due
+        self._task_begins = True
+        return 0.0
+
+    def _intended(self) -> int:
+        """When this request was due: the previous one's end on the wire, the think time, and whatever the user's own
+        code took since; not the time that we took to turn round."""
+        lateness, self._lateness_ns = self._lateness_ns, 0
+        self._waited_at = None
+        return time.monotonic_ns() - lateness
+
+
+def _messages(prompt: str | Prompt | Sequence[Message], run: Run) -> list[Message]:
+    if isinstance(prompt, Prompt):
+        return list(prompt.messages)
+    if not isinstance(prompt, str):
+        return list(prompt)
+    system = run.options.system_prompt
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    return [*messages, {"role": "user", "content": prompt}]

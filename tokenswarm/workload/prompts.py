@@ -1,0 +1,97 @@
+"""The questions that come with the package, and the seeded, endless order in which they are asked.
+
+Not here: when a prompt is sent, how a protocol writes it down, and which model answers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Annotated, Literal
+
+import msgspec
+
+from tokenswarm.errors import TokenswarmError
+from tokenswarm.protocols.base import Message
+
+QUESTIONS_FILE = "questions.jsonl"
+
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of the questions file."""
+
+    id: str
+    language: Literal["en", "zh"]
+    topic: _Text
+    prompt: _Text
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """What one request asks: its messages, oldest first, and the id that tells which prompt it was."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+def parse_questions(lines: Iterable[bytes], name: str) -> list[Question]:
+    """The questions of a JSONL file, in its order; blank lines are passed over.
+
+    Raises TokenswarmError with the file's `name` and the line's number, counted from 1, at the first line that is not
+    a question or whose id was there before.
+    """
+    questions: list[Question] = []
+    first_seen: dict[str, int] = {}
+    decoder = msgspec.json.Decoder(Question)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            question = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise TokenswarmError(f"{name}, line {number}: not a question: {error}") from error
+        if question.id in first_seen:
+            earlier = first_seen[question.id]
+            raise TokenswarmError(f"{name}, line {number}: the id {question.id!r} is already on line {earlier}")
+        first_seen[question.id] = number
+        questions.append(question)
+    return questions
+
+
+def bundled_questions() -> list[Question]:
+    """The questions that come with the package, installed as a folder or in a zip. Raises as `parse_questions`."""
+    content = resources.files(__package__).joinpath(QUESTIONS_FILE).read_bytes()
+    # Only "\n" ends a line of JSONL: str.splitlines would also cut at U+2028, which JSON allows inside a string.
+    return parse_questions(content.split(b"\n"), QUESTIONS_FILE)
+
+
+def bundled_prompts() -> list[Prompt]:
+    """The bundled questions, each as one user message."""
+    return [Prompt(question.id, ({"role": "user", "content": question.prompt},)) for question in bundled_questions()]
+
+
+class PromptSource:
+    """An endless stream of prompts: all of them in shuffled order, then all of them in another order, and so on.
+
+    The same `seed` and `worker` give the same stream on every machine; another seed or worker gives another one, so
+    that workers do not warm a server's prefix cache for each other in step. `system_prompt`, if any, is put before
+    each prompt's messages. Raises TokenswarmError if there are no prompts.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], *, seed: int, worker: int, system_prompt: str | None = None) -> None:
+        if not prompts:
+            raise TokenswarmError("there are no prompts to send")
+        system: tuple[Message, ...] = ({"role": "system", "content": system_prompt},) if system_prompt else ()
+        self._prompts = [Prompt(prompt.id, (*system, *prompt.messages)) for prompt in prompts]
+        # A text seed is hashed with SHA-512, so no two (seed, worker) pairs meet, as sums of numbers would.
+        self._random = random.Random(f"seed {seed}, worker {worker}")
+        self._left: list[Prompt] = []
+
+    def next(self) -> Prompt:
+        """The next prompt; it never runs out."""
+        if not self._left:
+            self._left = self._prompts.copy()
+            self._random.shuffle(self._left)
+        return self._left.pop()
