@@ -11,7 +11,16 @@ from caller import Authority, Caller
 from simulator_process import Running, simulator
 
 from tokenswarm.transport import receiver
+from tokenswarm.transport.clock import StampKeeper
 from tokenswarm.transport.portable import PortableTransport
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stamping() -> Iterator[None]:
+    """The kernel stamps arrivals from the first test on, whoever else asks it to."""
+    keeper = StampKeeper()
+    yield
+    keeper.close()
 
 
 @pytest.fixture(scope="session")

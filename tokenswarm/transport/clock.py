@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any, Final
 
+from gevent.monkey import get_original
+
 from tokenswarm.timing import LATE_NS
 
 SO_TIMESTAMPNS: Final = 35  # absent from Python's socket module; the number is Linux's (asm-generic)
@@ -23,8 +25,10 @@ ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16) + socket.CMSG_SPACE(4) if KERNEL_
 _CHECK_DELAY_NS: Final = 100_000  # more than passes between the kernel's answer to a poll and our note of the time
 _FULL_POLL: Final = 64  # libev takes that many events a poll, and more only later: others may have been ready as well
 REORDER_NS: Final = 200_000  # a stamp is older than its socket's readability by the way through the TCP stack
+_PATIENCE_SECONDS: Final = 0.2
 _timespec = struct.Struct("@qq")
 _int = struct.Struct("@i")
+_plain_socket: Final = get_original("socket", "socket")
 
 
 def enable_stamps(sock: Any) -> bool:
@@ -37,6 +41,39 @@ def enable_stamps(sock: Any) -> bool:
     except OSError:
         return False
     return True
+
+
+class StampKeeper:
+    """Keeps the kernel stamping for as long as it is open.
+
+    Stamping is switched on for a whole host by the first socket that asks, a moment later, and off with the last: what
+    comes meanwhile has no stamp. Made, it blocks until stamps come, 0.2 s at most.
+    """
+
+    def __init__(self) -> None:
+        self._socket = _plain_socket()
+        if not enable_stamps(self._socket):
+            return
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        try:
+            with _plain_socket() as listener:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen(1)
+                self._socket.settimeout(_PATIENCE_SECONDS)
+                self._socket.connect(listener.getsockname())
+                sender, _ = listener.accept()
+            with sender:
+                while time.monotonic() < give_up:
+                    sender.send(b".")
+                    if stamp_of(self._socket.recvmsg(1, ANCILLARY_BYTES)[1]):
+                        return
+                    time.sleep(0.001)
+        except OSError:  # no loopback: whether stamps come shows in the rows
+            return
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._socket.close()
 
 
 def clock_offset() -> int:

@@ -5,7 +5,6 @@ A greenlet sleeps once a request, not once a chunk: the event loop pushes what a
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Mapping
 
@@ -16,7 +15,7 @@ from tokenswarm.errors import RequestError
 from tokenswarm.protocols.base import WireProtocol, WireRequest
 from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Limits
-from tokenswarm.transport.clock import KERNEL_STAMPS, LoopClock, enable_stamps
+from tokenswarm.transport.clock import KERNEL_STAMPS, LoopClock, StampKeeper
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.origin import Origin
@@ -49,9 +48,7 @@ class FastTransport:
         if not keep_alive:
             lines["Connection"] = "close"
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        # Stamping is switched on for the whole host by the first socket that asks, a moment later: hold one that does.
-        self._stamp_keeper = socket.socket()
-        enable_stamps(self._stamp_keeper)
+        self._stamp_keeper = StampKeeper()
 
     def client(self) -> HttpClient:
         """Connections for one user."""
