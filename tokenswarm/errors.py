@@ -19,6 +19,10 @@ class TargetError(TokenswarmError):
     """The model server cannot be reached or refuses what we ask of it, found out before load starts."""
 
 
+class MessageError(TokenswarmError):
+    """What a worker or the master sent is no message of ours; the text says what is wrong with it."""
+
+
 class RequestError(TokenswarmError):
     """One request failed. `error_class` is one of `record.ERROR_CLASSES`; the message is for people."""
 

@@ -132,8 +132,9 @@ def add_arguments(parser: Any) -> None:
 class _Reader:
     """Reads raw values out of a namespace and gathers everything that is wrong with them."""
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
+    def __init__(self, raw: Mapping[str, Any], here: bool) -> None:
         self.raw = raw
+        self.here = here
         self.problems: list[str] = []
 
     def text(self, name: str) -> str | None:
@@ -191,7 +192,7 @@ class _Reader:
 
     def file(self, name: str) -> str | None:
         path = self.text(name)
-        if path is not None and not os.path.isfile(path):
+        if path is not None and self.here and not os.path.isfile(path):
             self.wrong(name, "no such file")
         return path
 
@@ -200,14 +201,21 @@ class _Reader:
         if len(paths) > most:
             self.wrong(name, f"at most {most} files")
         for path in paths:
-            if not os.path.isfile(path):
+            if self.here and not os.path.isfile(path):
                 self.wrong(name, f"no such file as {path}")
         return paths
 
 
-def parse(namespace: argparse.Namespace | Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Options:
-    """Our options out of Locust's namespace. Raises OptionError with everything that is wrong, a line each."""
-    read = _Reader(namespace if isinstance(namespace, Mapping) else vars(namespace))
+def parse(
+    namespace: argparse.Namespace | Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+    sends: bool = True,
+) -> Options:
+    """Our options out of Locust's namespace. Raises OptionError with everything that is wrong, a line each.
+
+    `sends`: whether requests are made here; a master needs neither the files nor the variables that these take.
+    """
+    read = _Reader(namespace if isinstance(namespace, Mapping) else vars(namespace), here=sends)
     output_tokens, seed = read.number("output_tokens", 1, 1e7, True), read.number("seed", 0, 2**63, True)
     options = Options(
         protocol=read.one_of("protocol", tuple(PROTOCOLS)) or "openai-chat",
@@ -239,14 +247,17 @@ def parse(namespace: argparse.Namespace | Mapping[str, Any], environ: Mapping[st
     )
     problems = read.problems + _contradictions(options)
     for header in options.headers:
+        # What a master does not know, its workers may.
+        unknown = {} if sends else dict.fromkeys(names(header), "x")
         try:
-            expand_header(header, environ)
+            expand_header(header, {**unknown, **environ})
         except OptionError as error:
             problems.append(str(error))
-    try:
-        proxy_url(options, environ)
-    except OptionError as error:
-        problems.append(str(error))
+    if sends or all(name in environ for name in names(options.proxy or "")):
+        try:
+            proxy_url(options, environ)
+        except OptionError as error:
+            problems.append(str(error))
     if problems:
         raise OptionError("\n".join(problems))
     return options
@@ -338,7 +349,8 @@ def secret_values(options: Options, environ: Mapping[str, str] = os.environ) -> 
     """Every value from the environment that goes into requests, longest first: what no file of ours may hold."""
     variables = {name for header in options.headers for name in names(header)} | set(KEY_VARIABLES)
     values = {environ[name].strip() for name in variables if environ.get(name, "").strip()}
-    values.update(proxy.secrets(proxy_url(options, environ)))
+    if all(name in environ for name in names(options.proxy or "")):
+        values.update(proxy.secrets(proxy_url(options, environ)))
     return sorted(values, key=len, reverse=True)
 
 

@@ -22,11 +22,12 @@ RESPONSES = "responses.jsonl"
 class AppendFile:
     """A file that only grows, by whole lines. What cannot be written is held and tried again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, new: bool = True) -> None:
         self.path = path
         self.problem: str | None = None
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._size = 0
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        self._fd = os.open(path, flags, 0o644)
+        self._size = os.fstat(self._fd).st_size
         self._held = bytearray()
 
     def append(self, lines: bytes) -> bool:
@@ -77,6 +78,14 @@ class RunDirectory:
                 self._files[name] = AppendFile(self.path / name)
             except OSError as error:
                 raise RunDirectoryError(f"{name} cannot be created in {self.path}: {error.strerror}") from None
+
+    def reopen(self, *names: str | None) -> None:
+        """Open files of a directory that was closed, for more at their end. Raises RunDirectoryError."""
+        for name in filter(None, names):
+            try:
+                self._files[name] = AppendFile(self.path / name, new=False)
+            except OSError as error:
+                raise RunDirectoryError(f"{self.path / name} cannot be written: {error.strerror}") from None
 
     def append(self, name: str, lines: bytes) -> str | None:
         """Append whole lines to an open file of the directory; a new problem is returned once, as a sentence."""

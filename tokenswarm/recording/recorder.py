@@ -11,8 +11,8 @@ import msgspec
 import psutil
 
 from tokenswarm import histogram
-from tokenswarm.record import INCOMPLETE, RequestRecord, csv_header, csv_rows
-from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES, RunDirectory
+from tokenswarm.record import INCOMPLETE, RequestRecord, csv_rows
+from tokenswarm.recording.messages import Batch, Totals
 from tokenswarm.timing import Anchor, Tally, Timeline
 
 
@@ -30,53 +30,35 @@ class InFlight(Protocol):
         """Tell Locust and its listeners, which may raise."""
 
 
-class Totals(msgspec.Struct):
-    """Since the start of the run, for the console line: counts, and sums whose quotients are means."""
-
-    started: int = 0
-    ended: int = 0
-    ok: int = 0
-    errors: int = 0
-    ttft_ms: float = 0.0
-    ttft_count: int = 0
-    e2e_ms: float = 0.0
-    output_tokens: int = 0
-    token_chunks: int = 0
-    """Chunks of the requests whose tokens are in `output_tokens`."""
-    chunks: int = 0
-    characters: int = 0
-    user_seconds: float = 0.0
-    """Running users, summed over time."""
-    whole_tokens: int = 0
-    """Output tokens of replies that were not streamed."""
-
-
 class Recorder:
-    """One process's part of a run: `begin`; `open` and `close` around each call; `tick` once a second; `finish`."""
+    """One process's part of a run: `open` and `close` around each call; `tick` once a second; `finish`."""
 
     def __init__(
         self,
-        directory: RunDirectory,
+        run: str,
+        worker: int,
         anchor: Anchor,
         users: Callable[[], tuple[int, int]],
         loop_lag_ns: Callable[[], int],
-        say: Callable[[str], None],
+        sink: Callable[[Batch], None],
         save_responses: bool = False,
-        worker: int = 0,
     ) -> None:
-        """`users` gives (running, asked for); `loop_lag_ns` the longest the event loop was busy since the last call;
-        `say` takes a sentence for the console about something that went wrong."""
+        """`anchor` turns instants into wall times on the run's clock, and may be replaced by a better one; `users`
+        gives (running, asked for); `loop_lag_ns` the longest the event loop was busy since the last call; `sink` takes
+        each batch, in order."""
+        self.run = run
         self.worker = worker
         self.anchor = anchor
-        self.directory = directory
         self.totals = Totals()
-        self.rows_written = 0
-        self.rows_lost = 0
-        self.problems: list[str] = []
+        self.exceptions: Counter[str] = Counter()
+        """What the locustfile's own code raised."""
+        self.offset_ns = 0
+        self.uncertainty_ns = 0
         self._users = users
         self._loop_lag_ns = loop_lag_ns
-        self._say = say
+        self._sink = sink
         self._save_responses = save_responses
+        self._problems: list[str] = []
         self._in_flight: dict[str, InFlight] = {}
         self._tally = Tally()
         self._rows: list[RequestRecord] = []
@@ -92,6 +74,11 @@ class Recorder:
         self._process.cpu_percent()
 
     @property
+    def batches(self) -> int:
+        """How many went to the sink so far."""
+        return self._sequence
+
+    @property
     def in_flight(self) -> int:
         """Requests started and not ended."""
         return len(self._in_flight)
@@ -99,11 +86,6 @@ class Recorder:
     def current_tally(self) -> Tally:
         """Where arrivals of this very second are counted."""
         return self._tally
-
-    def begin(self) -> None:
-        """Open the files. Raises RunDirectoryError."""
-        self.directory.open(REQUESTS, INTERVALS, RESPONSES if self._save_responses else None)
-        self._append(REQUESTS, csv_header().encode())
 
     def open(self, call: InFlight) -> None:
         """A request starts."""
@@ -129,43 +111,43 @@ class Recorder:
                 line = msgspec.json.encode({**entry, "messages": ascii(call.messages)})
             self._responses.append(line + b"\n")
 
+    def problem(self, text: str) -> None:
+        """Something went wrong that the run must tell; it goes out with the next batch."""
+        self._problems.append(text)
+
     def tick(self) -> None:
-        """Write the rows that ended and the interval since the last tick."""
+        """Hand on the rows that ended and the interval since the last tick."""
         line = self._interval()
         rows, self._rows = self._rows, []
         responses, self._responses = self._responses, []
-        if rows:
-            self._append(REQUESTS, csv_rows(rows).encode("utf-8", "backslashreplace"))
-            self.rows_written += len(rows)
-        if responses:
-            self._append(RESPONSES, b"".join(responses))
-        self._append(INTERVALS, msgspec.json.encode(line) + b"\n")
+        problems, self._problems = self._problems, []
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        self._sink(
+            Batch(
+                run=self.run,
+                worker=self.worker,
+                seq=sequence,
+                rows=csv_rows(rows).encode("utf-8", "backslashreplace"),
+                row_count=len(rows),
+                interval=msgspec.json.encode(line) + b"\n",
+                responses=b"".join(responses),
+                totals=msgspec.structs.replace(self.totals),
+                in_flight=len(self._in_flight),
+                exceptions=dict(self.exceptions),
+                problems=problems,
+                offset_ns=self.offset_ns,
+                uncertainty_ns=self.uncertainty_ns,
+            )
+        )
 
-    def finish(self) -> None:
-        """The run is over: what is still in flight ends as incomplete, everything is written, files are closed."""
+    def finish(self) -> list[InFlight]:
+        """The run is over: what is still in flight ends as incomplete, everything is handed on. Returns the calls that
+        this cut, of which Locust is yet to be told."""
         cut = list(self._in_flight.values())
         for call in cut:
             call.end(INCOMPLETE)
         self.tick()
-        self.rows_lost, sentences = self.directory.close()
-        self.rows_written -= self.rows_lost
-        for sentence in sentences:
-            self.problem(sentence)
-        for call in cut:  # last, for a listener may raise, or block
-            try:
-                call.tell()
-            except Exception as error:
-                self._say(f"A listener failed for a request that the end of the run cut: {error!r}")
-
-    def _append(self, name: str, lines: bytes) -> None:
-        problem = self.directory.append(name, lines)
-        if problem:
-            self.problem(problem)
-
-    def problem(self, text: str) -> None:
-        """Something went wrong that the run must tell: on the console now, in run.json at the end."""
-        self.problems.append(text)
-        self._say(text)
+        return cut
 
     def _count(self, record: RequestRecord, line: Timeline) -> None:
         totals = self.totals
@@ -234,7 +216,6 @@ class Recorder:
             "loop_lag_ms": self._loop_lag_ns() / 1e6,
         }
         self._since = now
-        self._sequence += 1
         self._started = 0
         for counts in (self._ended, self._errors, self._output, self._input):
             counts.clear()

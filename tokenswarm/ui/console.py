@@ -6,11 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 import gevent
-import msgspec
 
 if TYPE_CHECKING:
-    from tokenswarm.recording.recorder import Totals
-    from tokenswarm.run import Run
+    from tokenswarm.recording.book import Book
+    from tokenswarm.recording.messages import Totals
 
 EVERY_SECONDS = 5.0
 
@@ -42,8 +41,8 @@ def line(seconds: float, elapsed: float, users: int, in_flight: int, now: Totals
 class LiveLine:
     """Prints the line until stopped."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, book: Book) -> None:
+        self._book = book
         self._greenlet = gevent.spawn(self._print)
 
     def stop(self) -> None:
@@ -52,12 +51,12 @@ class LiveLine:
 
     def _print(self) -> None:
         began = then = time.monotonic()
-        recorder = self._run.recorder
-        before = msgspec.structs.replace(recorder.totals)
+        ledger = self._book.ledger
+        before = ledger.totals()
         while True:
             gevent.sleep(EVERY_SECONDS)
-            now, current = time.monotonic(), msgspec.structs.replace(recorder.totals)
-            users = self._run.environment.runner.user_count
-            text = line(now - then, now - began, users, recorder.in_flight, current, before)
+            now, current = time.monotonic(), ledger.totals()
+            users = self._book.environment.runner.user_count
+            text = line(now - then, now - began, users, ledger.in_flight(), current, before)
             print(text, flush=True)
             before, then = current, now

@@ -75,23 +75,39 @@ def bundled_prompts() -> list[Prompt]:
 class PromptSource:
     """An endless stream of prompts: all of them in shuffled order, then all of them in another order, and so on.
 
-    The same `seed` and `worker` give the same stream on every machine; another seed or worker gives another one, so
-    that workers do not warm a server's prefix cache for each other in step. `system_prompt`, if any, is put before
-    each prompt's messages. Raises TokenswarmError if there are no prompts.
+    Workers 0 to `workers` − 1 deal each order out among them, so that together they ask what one process would ask; a
+    worker with a higher number, which came later, has orders of its own. The same `seed`, `worker` and `workers` give
+    the same stream on every machine. `system_prompt`, if any, is put before each prompt's messages. Raises
+    TokenswarmError if there are no prompts.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], *, seed: int, worker: int, system_prompt: str | None = None) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        seed: int,
+        worker: int,
+        workers: int = 1,
+        system_prompt: str | None = None,
+    ) -> None:
         if not prompts:
             raise TokenswarmError("there are no prompts to send")
         system: tuple[Message, ...] = ({"role": "system", "content": system_prompt},) if system_prompt else ()
         self._prompts = [Prompt(prompt.id, (*system, *prompt.messages)) for prompt in prompts]
-        # A text seed is hashed with SHA-512, so no two (seed, worker) pairs meet, as sums of numbers would.
-        self._random = random.Random(f"seed {seed}, worker {worker}")
+        shared = worker < workers
+        # A text seed is hashed with SHA-512, so no two of them meet, as sums of numbers would.
+        self._random = random.Random(f"seed {seed}" if shared else f"seed {seed}, worker {worker}")
+        self._hand, self._hands = (worker, workers) if shared else (0, 1)
+        self._dealt = 0
         self._left: list[Prompt] = []
 
     def next(self) -> Prompt:
         """The next prompt; it never runs out."""
-        if not self._left:
-            self._left = self._prompts.copy()
-            self._random.shuffle(self._left)
+        while not self._left:
+            order = self._prompts.copy()
+            self._random.shuffle(order)
+            # Dealing goes on where it stopped, so that no worker is left out where prompts are few.
+            first = (self._hand - self._dealt) % self._hands
+            self._left = order[first :: self._hands][::-1]
+            self._dealt += len(order)
         return self._left.pop()

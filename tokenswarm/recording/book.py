@@ -1,0 +1,244 @@
+"""The book of a run: what goes into its directory from the start of the load to the verdict. Formats no rows.
+
+Kept once a run, by the process that Locust is started or the master in; what it is given to write comes from workers'
+batches, or from this process's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tokenswarm.options import Options, redact, secret_values
+from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
+from tokenswarm.recording import directory, manifest
+from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
+from tokenswarm.recording.ledger import FINISHED, LATE, LOST, Ledger, Seat
+from tokenswarm.recording.messages import Batch
+from tokenswarm.timing import Anchor
+
+
+class Book:
+    """Made at the start of the load; `finish` at its end. Raises RunDirectoryError."""
+
+    def __init__(
+        self,
+        environment: Any,
+        options: Options,
+        target: dict[str, Any],
+        expected: list[str],
+        say: Callable[[str], None],
+    ) -> None:
+        """`target`: what run.json says of it. `expected`: Locust's names of the workers that are there now. `say` takes
+        a sentence for the console about something that went wrong."""
+        self.environment = environment
+        self.options = options
+        self.target = target
+        self.ledger = Ledger(expected)
+        self.problems: list[str] = []
+        self.rows_written = 0
+        self.rows_lost = 0
+        self.started = Anchor(time.time_ns(), time.monotonic_ns())
+        self._say = say
+        self._secrets = secret_values(options)
+        self._label = options.label or locustfile_stem(environment)
+        self._directory = directory.create(options.run_dir, self._label, self.started.wall_ns / 1e9)
+        self.path: Path = self._directory.path
+        self._ended: int | None = None
+        self._verdict: Any = None
+        self._boundaries: list[dict[str, Any]] = []
+        self._asked = -1
+        self._boundary("start", 0)
+        self.note_target()
+        self._write_manifest()
+        self._directory.open(REQUESTS, INTERVALS, RESPONSES if options.save_responses else None)
+        self._append(REQUESTS, csv_header().encode())
+
+    @property
+    def run_id(self) -> str:
+        """The directory's name, by which workers call the run."""
+        return self.path.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self._ended is not None
+
+    def now(self) -> float:
+        """UTC epoch seconds on the run's clock, which no setting of the wall clock moves."""
+        return self.started.wall(time.monotonic_ns())
+
+    def join(self, client_id: str = "", **known: Any) -> Seat:
+        """A worker, or this process itself, takes part from now on."""
+        seat = self.ledger.join(client_id, joined=self.now(), **known)
+        seat.heard = time.monotonic()
+        return seat
+
+    def take(self, batch: Batch, client_id: str = "") -> None:
+        """Write down what a worker measured. Raises MessageError on a batch that cannot be of this run."""
+        seat = self.ledger.seat(batch.worker, client_id)
+        seat.heard = time.monotonic()
+        if not seat.take(batch):
+            return
+        seat.worker.last_report = self.now()
+        for name, lines in ((REQUESTS, batch.rows), (RESPONSES, batch.responses), (INTERVALS, batch.interval)):
+            if lines and (name != RESPONSES or self.options.save_responses):
+                self._append(name, lines)
+        self.rows_written += batch.row_count
+        for text in batch.problems:
+            self.problem(f"{_named(seat)}: {one_line(text)}" if client_id else text)
+
+    def problem(self, text: str) -> None:
+        """Something went wrong that the run must tell: on the console now, in run.json at the end."""
+        self.problems.append(text)
+        self._say(text)
+
+    def mark(self, event: str, users: int) -> None:
+        """A phase boundary, now; a change of the asked number of users, if there was one, comes before it."""
+        self.note_target()
+        self._boundary(event, users)
+
+    def note_target(self) -> None:
+        """The asked number of users, if it has changed."""
+        asked = self.environment.runner.target_user_count
+        if asked != self._asked:
+            self._asked = asked
+            self._boundary("target", asked)
+
+    def save(self) -> None:
+        """Rewrite run.json with what is known by now."""
+        self._write_manifest()
+
+    def finish(self) -> None:
+        """The run is over: name what is missing, write everything, close the files. Switches no greenlet."""
+        for seat in self.ledger:
+            self._conclude(seat)
+        for client_id in self.ledger.absent():
+            self._conclude(self.join(client_id, status=LOST))
+        self.rows_lost, sentences = self._directory.close()
+        self.rows_written -= self.rows_lost
+        for sentence in sentences:
+            self.problem(sentence)
+        self._ended = time.monotonic_ns()
+        self._boundary("stopped", 0)
+        self._write_manifest()
+
+    def take_late(self, batch: Batch, client_id: str) -> None:
+        """As `take`, after the end. Raises MessageError, and RunDirectoryError where the files are gone."""
+        self._directory.reopen(REQUESTS, INTERVALS, RESPONSES if self.options.save_responses else None)
+        try:
+            self.take(batch, client_id)
+        finally:
+            self.rows_lost += self._directory.close()[0]
+        seat = self.ledger.seat(batch.worker, client_id)
+        if seat.worker.status != LATE:
+            seat.worker.status = LATE
+            again = f"tokenswarm report {self.path}"
+            self.problem(f"{_named(seat)} came back after the run was over. Its rows are in now; judge again: {again}")
+        self._write_manifest()
+
+    def set_verdict(self, verdict: Any) -> None:
+        """The verdict, once the results are there."""
+        self._verdict = verdict
+        self._write_manifest()
+
+    def redact(self, text: str) -> str:
+        """Text in which no key or expanded header value stands."""
+        return redact(text, self._secrets)
+
+    def _conclude(self, seat: Seat) -> None:
+        worker = seat.worker
+        if worker.status == LOST:
+            self.problem(f"{_named(seat)} had users to run and never reported.")
+            return
+        if seat.complete:
+            worker.status = FINISHED
+            return
+        worker.status = LOST
+        silent = self.now() - (worker.last_report or worker.joined)
+        text = f"{_named(seat)} was lost: nothing came from it for the last {silent:.0f} s"
+        if worker.in_flight:
+            text += f", and {worker.in_flight} requests were in flight then"
+        self.problem(f"{text}. What it did since is not in this run.")
+        if seat.missing:
+            self.problem(f"{_named(seat)}: {seat.missing} of its reports, of a second each, are missing.")
+
+    def _append(self, name: str, lines: bytes) -> None:
+        problem = self._directory.append(name, lines)
+        if problem:
+            self.problem(problem)
+
+    def _boundary(self, event: str, users: int) -> None:
+        self._boundaries.append({"time": self.now(), "event": event, "users": users})
+
+    def _write_manifest(self) -> None:
+        problem = self._directory.write_json("run.json", self._manifest())
+        if problem:
+            self.problems.append(problem)
+
+    def _manifest(self) -> dict[str, Any]:
+        anchor, ended = self.started, self._ended
+        return {
+            "schema": manifest.SCHEMA,
+            "run_id": self.run_id,
+            "label": self._label,
+            "suite": manifest.suite(),
+            "host": manifest.host(),
+            "command": manifest.command(self.redact),
+            "target": self.target,
+            "options": {
+                **msgspec.to_builtins(self.options),
+                "headers": [h.partition(":")[0] for h in self.options.headers],
+            },
+            "seed": self.options.seed,
+            "user_classes": [
+                {"name": user.__name__, "think_time": _thinks(user)} for user in self.environment.user_classes
+            ],
+            "load": self._load(),
+            "workers": [msgspec.to_builtins(seat.worker) for seat in self.ledger],
+            "start": manifest.instant(anchor.wall_ns, anchor.monotonic_ns),
+            "end": None if ended is None else manifest.instant(anchor.wall_ns + ended - anchor.monotonic_ns, ended),
+            "boundaries": self._boundaries,
+            "rows": {"written": self.rows_written, "lost": self.rows_lost},
+            "problems": self.problems,
+            "user_exceptions": [
+                {"count": count, "message": self.redact(text)[:ERROR_LENGTH]}
+                for text, count in self.ledger.exceptions().items()
+            ],
+            "verdict": self._verdict,
+        }
+
+    def _load(self) -> dict[str, Any]:
+        given = self.environment.parsed_options
+        shape = self.environment.shape_class
+        return {
+            "arrivals": "closed",
+            "users": self.environment.runner.target_user_count or getattr(given, "num_users", None),
+            "spawn_rate": getattr(given, "spawn_rate", None),
+            "run_time": getattr(given, "run_time", None),
+            "shape": None if shape is None else type(shape).__name__,
+        }
+
+
+def locustfile_stem(environment: Any) -> str:
+    """What the run is called where it has no label."""
+    name = getattr(environment.parsed_options, "locustfile", "") or ""
+    return Path(name.split(",")[0]).stem
+
+
+def _named(seat: Seat) -> str:
+    worker = seat.worker
+    return f"Worker {worker.index} ({one_line(worker.hostname or worker.client_id)})"
+
+
+def _thinks(user_class: Any) -> bool:
+    """Whether a user of this class waits between its tasks: anything but Locust's default of 0."""
+    wait_time = user_class.wait_time
+    try:
+        return bool(wait_time(None) != 0) if wait_time.__module__ == "locust.user.wait_time" else True
+    except Exception:  # a wait time that needs its user is no constant 0
+        return True

@@ -1,0 +1,90 @@
+"""What all sessions share: Locust's environment, the host, refusals, Ctrl-C. Not here: users and books."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import signal
+from typing import Any, Final
+
+import gevent
+
+from tokenswarm.errors import OptionError, TokenswarmError
+from tokenswarm.run import Run
+from tokenswarm.transport.origin import Origin, parse_origin
+
+EXIT_REFUSED: Final = 2
+EXIT_GOAL_MISSED: Final = 3
+EXIT_ROWS_LOST: Final = 4
+
+_log = logging.getLogger("tokenswarm")
+
+
+class Session:
+    """One a Locust process; several runs one after another, in the web UI."""
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.given = environment.parsed_options
+
+    @property
+    def headless(self) -> bool:
+        """Whether nobody sits before a web page."""
+        return bool(self.given.headless)
+
+    def prepare(self) -> None:
+        """At Locust's start. Raises TokenswarmError where a run could not go well."""
+        raise NotImplementedError
+
+    def current_run(self) -> Run | None:
+        """What this process's users run, or None where there is no run for them. May wait for a run that begins."""
+        return None
+
+    def close(self) -> None:
+        """Ends what runs beside us."""
+
+    def host(self) -> str:
+        """The target as given. Raises OptionError if the user classes name several."""
+        if self.environment.host:
+            return str(self.environment.host)
+        hosts = {user.host for user in self.environment.user_classes if user.host}
+        if len(hosts) != 1:
+            raise OptionError(f"the user classes name {len(hosts)} hosts; one run loads one: give it with --host")
+        return str(hosts.pop())
+
+    def keep_host(self, origin: Origin) -> str | None:
+        """Undo a change of the host in mid-run, and say so; None if there was none."""
+        try:
+            if parse_origin(self.host()) == origin:
+                return None
+        except TokenswarmError:  # what was typed is no host at all
+            pass
+        self.environment.host = origin.url
+        return f"The host cannot change while a run is on: it stays {origin.url}. Stop, then start again."
+
+    def refuse(self, why: str) -> None:
+        """The load was started but must not go on."""
+        self.say_refusal(why)
+        self.environment.process_exit_code = EXIT_REFUSED
+        gevent.spawn(self.environment.runner.quit if self.headless else self.environment.runner.stop)
+
+    def say_refusal(self, why: str) -> None:
+        """On the console, and in the web UI's table of exceptions."""
+        _log.error("The load test was not started. %s", why)
+        self.environment.runner.log_exception("local", f"The load test was not started. {why}", why)
+
+    def accept_after_refusal(self) -> None:
+        """An earlier start was refused; this one mended it."""
+        if self.environment.process_exit_code == EXIT_REFUSED:
+            self.environment.process_exit_code = None
+
+    def watch_signals(self) -> None:
+        """Ctrl-C and SIGTERM end the run in good order, whatever runs when they come."""
+        # Python would raise KeyboardInterrupt in whatever user runs just now, and cost that user's request.
+        hub = gevent.get_hub()
+        self._interrupt = hub.loop.signal(signal.SIGINT, ref=False)
+        self._interrupt.start(hub.parent.throw, KeyboardInterrupt)
+        inspect.stack()  # as Locust does when it stops: the first time takes 50 ms, better now than with tokens coming
+        if self.headless and self.environment.shape_class:
+            # Locust's own handler comes after the whole shape; until then a SIGTERM would kill us with our rows.
+            gevent.signal_handler(signal.SIGTERM, self.environment.runner.quit)

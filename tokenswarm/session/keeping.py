@@ -1,0 +1,163 @@
+"""The half of a session that keeps the book: run directory, Locust's CSVs, the live line, results and exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+
+from tokenswarm.embedded import EmbeddedSimulator
+from tokenswarm.errors import TargetError
+from tokenswarm.options import Options
+from tokenswarm.record import one_line
+from tokenswarm.recording import directory
+from tokenswarm.recording.book import Book
+from tokenswarm.recording.locust_csv import LocustCsv
+from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_ROWS_LOST
+from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.ui.console import LiveLine
+
+_log = logging.getLogger("tokenswarm")
+
+
+class Keeping:
+    """The book of the run that is on, and the results of those that are over."""
+
+    def __init__(self, environment: Any, headless: bool) -> None:
+        self.book: Book | None = None
+        self._environment = environment
+        self._headless = headless
+        self._simulator: EmbeddedSimulator | None = None
+        self._csv: LocustCsv | None = None
+        self._live: LiveLine | None = None
+        self._results: list[gevent.Greenlet] = []
+        self._summary = ""
+        self._worst_exit: int | None = None
+
+    def prepare(self, options: Options) -> None:
+        """At Locust's start. Raises RunDirectoryError."""
+        directory.check(options.run_dir)
+        given = self._environment.parsed_options
+        if self._headless and not given.print_stats:
+            given.only_summary = True
+
+    def start_simulator(self) -> None:
+        """Become the target. Raises TargetError."""
+        self._simulator = EmbeddedSimulator()
+        self._environment.host = self._simulator.url
+        _log.warning("NO --host WAS GIVEN: the load goes to the embedded SIMULATOR, not to a real model server.")
+
+    def is_simulator(self, origin: Origin) -> bool:
+        """Whether this is the target that we started ourselves."""
+        return self._simulator is not None and origin == parse_origin(self._simulator.url)
+
+    def close(self) -> None:
+        """Ends the simulator. Idempotent."""
+        if self._simulator is not None:
+            self._simulator.stop()
+            self._simulator = None
+
+    def begin(self, options: Options, origin: Origin, model: str, expected: list[str]) -> Book:
+        """A run begins. Raises RunDirectoryError."""
+        simulated = self.is_simulator(origin)
+        target = {
+            "host": origin.url,
+            "simulator": simulated,
+            "protocol": options.protocol,
+            "model": model,
+            "transport": options.transport,
+        }
+        book = self.book = Book(self._environment, options, target, expected, _log.error)
+        kind = "the SIMULATOR at " if simulated else ""
+        of = f", model {one_line(model)}" if model else ""
+        _log.info("Load on %s%s%s. Run directory: %s", kind, origin.url, of, book.path)
+        if options.run_dir and book.path.name != Path(options.run_dir).name:
+            _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
+        self._csv = LocustCsv(self._environment, book.path, book.problem)
+        self._ticker = gevent.spawn(self._note_target, book)
+        if self._headless:
+            self._live = LiveLine(book)
+        return book
+
+    def stopping(self) -> None:
+        """No new task begins; what is in flight goes on."""
+        if self.book is None:
+            return
+        self.book.mark("stopping", self._environment.runner.user_count)
+        waiting, limit = self.book.ledger.in_flight(), self._environment.stop_timeout
+        if waiting and limit:
+            _log.info("Waiting up to %g s for %d requests in flight; Ctrl-C cuts them.", limit, waiting)
+
+    def end(self) -> Book | None:
+        """The run is over: close the book and begin with its results. Returns it if there was one."""
+        book, self.book = self.book, None
+        if book is None:
+            return None
+        self._ticker.kill(block=False)
+        if self._live is not None:
+            self._live.stop()
+        book.finish()
+        if self._csv is not None:
+            self._csv.finish()
+        if book.rows_lost:
+            self._worst_exit = EXIT_ROWS_LOST
+        self._results.append(gevent.spawn(self._write_results, book))
+        return book
+
+    def wait_for_results(self) -> None:
+        """Until every report is written; then Locust's exit code is ours, if there is none yet."""
+        gevent.joinall(self._results)
+        if self._worst_exit is not None and self._environment.process_exit_code is None:
+            self._environment.process_exit_code = self._worst_exit
+
+    def print_summary(self) -> None:
+        """After Locust's own tables."""
+        if self._summary:
+            print("\nAbove: Locust's own tables, of the whole run. Below: the steady part of it, exactly.")
+            print(f"\n{self._summary}", flush=True)
+
+    def _note_target(self, book: Book) -> None:
+        while True:
+            gevent.sleep(1.0)
+            book.note_target()
+
+    def _write_results(self, book: Book) -> None:
+        """Summary and report, in a process of their own: pandas has no place beside an event loop."""
+        command = [sys.executable, "-m", "tokenswarm.results", str(book.path)]
+        utf8 = {**os.environ, "PYTHONUTF8": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=utf8, check=False)
+        if done.returncode:
+            again = f"python -m tokenswarm.results {book.path}"
+            _log.error(
+                "No report was written: %s\nWhat was measured is safe; try again: %s", done.stderr.strip(), again
+            )
+            if book.options.fail_on:
+                self._worst_exit = EXIT_GOAL_MISSED
+            return
+        verdict = _verdict(book.path)
+        book.set_verdict(verdict)
+        self._summary = done.stdout
+        if not self._headless:
+            print(f"\n{self._summary}", flush=True)
+        level = (verdict or {}).get("level")
+        errors = book.ledger.totals().errors
+        failed = {"errors": errors > 0, "invalid": level == "invalid"}
+        failed["degraded"] = level in ("degraded", "invalid")
+        if failed.get(book.options.fail_on or ""):
+            _log.error("--fail-on %s: the run is %s, with %d errors", book.options.fail_on, level, errors)
+            self._worst_exit = EXIT_GOAL_MISSED
+
+
+def _verdict(path: Path) -> dict[str, Any] | None:
+    try:
+        summary = msgspec.json.decode((path / "summary.json").read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise TargetError(f"{path / 'summary.json'}: {error}") from error
+    verdict = summary.get("verdict")
+    return verdict if isinstance(verdict, dict) else None

@@ -1,0 +1,64 @@
+"""Keeps Locust's master listening, whatever a peer sends.
+
+Its port has no authentication, and its one listening greenlet dies of a message that cannot be unpacked, or that lacks
+what its type should have; the run would then end without any worker's rows. No hook of Locust's is in the way of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gevent import getcurrent
+from locust.exception import RPCError
+from locust.rpc import zmqrpc
+
+from tokenswarm.record import one_line
+
+_log = logging.getLogger("tokenswarm")
+_hearing: set[int] = set()
+
+
+def keep_listening(runner: Any) -> None:
+    """From now on what cannot be understood is refused with a log line."""
+    handle = runner.handle_message
+
+    def handle_message(client_id: str, message: Any) -> None:
+        if message.type == "stats" and client_id not in runner.clients:
+            _refused(client_id, "statistics of nobody who is a worker")
+            return
+        current = id(getcurrent())
+        _hearing.add(current)
+        try:
+            handle(client_id, message)
+        except Exception as error:
+            _refused(client_id, f"{message.type!r}: {error!r}")
+        finally:
+            _hearing.discard(current)
+
+    runner.handle_message = handle_message
+    if not hasattr(zmqrpc.Server.recv_from_client, "refuses"):
+        zmqrpc.Server.recv_from_client = _refusing(zmqrpc.Server.recv_from_client)  # type: ignore[method-assign]
+
+
+def hears_now(runner: Any) -> bool:
+    """Whether it is the listening greenlet itself that runs, so that waiting for a message would be for ever."""
+    return id(getcurrent()) in _hearing
+
+
+def _refusing(receive: Any) -> Any:
+    def recv_from_client(server: Any) -> Any:
+        while True:
+            try:
+                return receive(server)
+            except RPCError:
+                raise  # Locust knows what to do
+            except Exception as error:
+                _refused("somebody", repr(error))
+
+    recv_from_client.refuses = True  # type: ignore[attr-defined]
+    return recv_from_client
+
+
+def _refused(sender: str, why: str) -> None:
+    _log.error("A message of %s to the master's port was refused: %s", one_line(sender), one_line(why)[:300])

@@ -1,0 +1,106 @@
+"""The half of a session that has users: the target is checked, a run begins, ends, and its last rows go out."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from tokenswarm import options as opts
+from tokenswarm.protocols import PROTOCOLS
+from tokenswarm.recording.messages import Assignment, Batch
+from tokenswarm.recording.recorder import Recorder
+from tokenswarm.run import Run, make_transport
+from tokenswarm.target import Target, check
+from tokenswarm.timing import Anchor
+from tokenswarm.transport.origin import Origin, parse_origin
+
+MOST_EXCEPTIONS: Final = 100
+"""Different texts of exceptions that are told apart."""
+
+_log = logging.getLogger("tokenswarm")
+
+
+class Loading:
+    """The run of this process's users, if one is on."""
+
+    def __init__(self, environment: Any) -> None:
+        self.run: Run | None = None
+        self._environment = environment
+        self._checked: tuple[opts.Options, str, Target] | None = None
+        environment.events.user_error.add_listener(self._on_user_error)
+
+    def check(self, options: opts.Options, host: str) -> tuple[Origin, Target]:
+        """The target, checked once for each change of host or options. Raises OptionError and TargetError."""
+        origin = parse_origin(host)
+        if self._checked is None or self._checked[:2] != (options, origin.url):
+            transport = make_transport(options, origin)
+            try:
+                target = check(transport, PROTOCOLS[options.protocol], options)
+            finally:
+                transport.close()
+            for note in target.notes:
+                _log.warning(note)
+            self._checked = (options, origin.url, target)
+        return origin, self._checked[2]
+
+    def begin(
+        self,
+        options: opts.Options,
+        origin: Origin,
+        target: Target,
+        place: Assignment,
+        anchor: Anchor,
+        sink: Callable[[Batch], None],
+        before_tick: Callable[[Recorder], None] | None = None,
+    ) -> Run:
+        """Users may run from now on."""
+        _seed_global_generators(options.seed, place.worker)
+        self.run = Run(self._environment, options, origin, target.model, place, anchor, sink, before_tick)
+        gc.freeze()  # what is there now stays, and need not be looked at while tokens arrive
+        return self.run
+
+    def stop(self) -> None:
+        """No new task begins; what is in flight goes on."""
+        if self.run is not None:
+            self.run.stopping = True
+
+    def end(self) -> Run | None:
+        """All users have ended: the last rows go out. Returns the run if there was one.
+
+        Switches no greenlet before those are out: a user that stops the run from a task dies at the next switch.
+        """
+        run, self.run = self.run, None
+        if run is None:
+            return None
+        for call in run.finish():  # last, for a listener may raise, or block
+            try:
+                call.tell()
+            except Exception as error:
+                _log.error("A listener failed for a request that the end of the run cut: %r", error)
+        return run
+
+    def cut(self) -> None:
+        """What is in flight ends now, as incomplete rows."""
+        _log.warning("Cutting what is in flight.")
+        self._environment.stop_timeout = 0
+        self._environment.runner.user_greenlets.kill(block=True, timeout=5)
+
+    def _on_user_error(self, exception: BaseException, **_: Any) -> None:
+        if self.run is None:
+            return
+        counts = self.run.recorder.exceptions
+        text = self.run.redact(str(exception))
+        counts[text if text in counts or len(counts) < MOST_EXCEPTIONS else "others"] += 1
+
+
+def _seed_global_generators(seed: int, worker: int) -> None:
+    """Locust's wait times and choices of tasks, and many a locustfile, draw from these. Forked processes would draw the
+    same from numpy's, and no seed would give the same load again."""
+    random.seed(f"seed {seed}, worker {worker}")
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(random.Random(f"numpy, seed {seed}, worker {worker}").getrandbits(32))

@@ -1,0 +1,122 @@
+"""A session in one process: users and the book side by side."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import gevent
+
+from tokenswarm import options as opts
+from tokenswarm.errors import TokenswarmError
+from tokenswarm.recording.messages import Assignment, Done
+from tokenswarm.run import Run
+from tokenswarm.session.base import Session
+from tokenswarm.session.keeping import Keeping
+from tokenswarm.session.loading import Loading
+
+
+class LocalSession(Session):
+    """Locust without workers."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._loading = Loading(environment)
+        self._keeping = Keeping(environment, self.headless)
+
+    def current_run(self) -> Run | None:
+        """As `Session` has it."""
+        return self._loading.run
+
+    def prepare(self) -> None:
+        """As `Session` has it."""
+        options = opts.parse(self.given)
+        opts.api_key()
+        self._keeping.prepare(options)
+        limit_stop_timeout(self.environment, options)
+        if not self.environment.host and not any(user.host for user in self.environment.user_classes):
+            self._keeping.start_simulator()
+        if self.headless:
+            self._loading.check(options, self.host())
+        self.watch_signals()
+        events = self.environment.events
+        events.test_start.add_listener(self._on_start)
+        events.spawning_complete.add_listener(self._on_spawned)
+        events.test_stopping.add_listener(self._on_stopping)
+        events.test_stop.add_listener(self._on_stop)
+        events.quitting.add_listener(self._on_quitting)
+        events.quit.add_listener(self._on_quit)
+
+    def close(self) -> None:
+        """As `Session` has it."""
+        self._keeping.close()
+
+    def _on_start(self, **_: Any) -> None:
+        if self._keeping.book is not None:
+            self._keeping.book.problem("Locust's own tables were cleared by a start while the run was still ending.")
+            self.say_refusal("It came while the run before was still ending: start again when that has stopped.")
+            gevent.spawn(self._end_refused_start)
+            return
+        try:
+            options = opts.parse(self.given)
+            origin, target = self._loading.check(options, self.host())
+            book = self._keeping.begin(options, origin, target.model, [""])
+            run = self._loading.begin(options, origin, target, Assignment(run=book.run_id), book.started, book.take)
+        except TokenswarmError as error:
+            self._keeping.end()
+            self.refuse(str(error))
+            return
+        self.accept_after_refusal()
+        clock = "kernel" if run.transport.kernel_clock else "user"
+        book.join(hostname=socket.gethostname(), pid=os.getpid(), clock=clock)
+        book.save()
+
+    def _on_spawned(self, user_count: int, **_: Any) -> None:
+        book, run = self._keeping.book, self._loading.run
+        if book is None or run is None:
+            return
+        book.mark("spawned", user_count)
+        if text := self.keep_host(run.origin):
+            book.problem(text)
+
+    def _on_stopping(self, **_: Any) -> None:
+        self._keeping.stopping()
+        self._loading.stop()
+
+    def _on_stop(self, **_: Any) -> None:
+        run, book = self._loading.run, self._keeping.book
+        if run is None or book is None:
+            return
+        self._loading.end()
+        done = Done(run=book.run_id, worker=0, batches=run.recorder.batches)
+        book.ledger.seat(0, "").done(done)
+        self._keeping.end()
+
+    def _on_quitting(self, **_: Any) -> None:
+        """Before Locust fixes its exit code: drain, write everything, judge."""
+        try:
+            self.environment.runner.quit()
+        except KeyboardInterrupt:
+            self._loading.cut()
+            self._on_stop()
+        self._keeping.wait_for_results()
+        self.close()
+
+    def _on_quit(self, **_: Any) -> None:
+        self._keeping.print_summary()
+
+    def _end_refused_start(self) -> None:
+        """A start during a stop leaves Locust running, by its own account, with nobody to run."""
+        while self._keeping.book is not None:
+            gevent.sleep(0.05)
+        runner = self.environment.runner
+        if runner.spawning_greenlet is not None:
+            runner.spawning_greenlet.kill()
+        runner.stop()
+
+
+def limit_stop_timeout(environment: Any, options: opts.Options) -> None:
+    """Nothing in flight can last longer than a request may."""
+    if environment.stop_timeout == opts.DEFAULT_STOP_TIMEOUT:
+        environment.stop_timeout = min(environment.stop_timeout, options.request_timeout)

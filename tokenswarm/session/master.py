@@ -1,0 +1,321 @@
+"""A session in the master: the book of the run here, users on the workers. What is said: recording/messages.py."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import time
+from typing import Any, Final, TypeVar
+
+import gevent
+
+import tokenswarm
+from tokenswarm import options as opts
+from tokenswarm.errors import MessageError, OptionError, RunDirectoryError, TokenswarmError
+from tokenswarm.record import one_line
+from tokenswarm.recording.book import Book
+from tokenswarm.recording.ledger import Seat
+from tokenswarm.recording.messages import (
+    Assignment,
+    Batch,
+    Done,
+    Finish,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Taken,
+    decode,
+    encode,
+    kind,
+)
+from tokenswarm.session.base import Session
+from tokenswarm.session.keeping import Keeping
+from tokenswarm.session.listener import hears_now, keep_listening
+from tokenswarm.session.local import limit_stop_timeout
+from tokenswarm.transport.origin import Origin, parse_origin
+
+SILENT_SECONDS: Final = 40.0
+"""A worker that said nothing for so long is not waited for any more."""
+STOP_MARGIN_SECONDS: Final = 60.0
+"""What stopping may take beyond the stop timeout."""
+CUT_SECONDS: Final = 15.0
+TELL_SECONDS: Final = 5.0
+
+_log = logging.getLogger("tokenswarm")
+M = TypeVar("M", bound=Message)
+
+
+class MasterSession(Session):
+    """Locust started with --master, or the parent of --processes."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._keeping = Keeping(environment, self.headless)
+        self._origin: Origin | None = None
+        self._books: dict[str, Book] = {}
+        self._drain: gevent.Greenlet | None = None
+        self._cut_by: float | None = None
+
+    @property
+    def _book(self) -> Book | None:
+        return self._keeping.book
+
+    def prepare(self) -> None:
+        """As `Session` has it."""
+        options = opts.parse(self.given, sends=False)
+        self._keeping.prepare(options)
+        limit_stop_timeout(self.environment, options)
+        if not self.environment.host and not any(user.host for user in self.environment.user_classes):
+            if not _is_loopback(self.given.master_bind_host):
+                raise OptionError(
+                    "--host is missing. The embedded simulator serves this machine only, and workers of other machines "
+                    f"may come to {self.given.master_bind_host}: name a server that all of them reach."
+                )
+            self._keeping.start_simulator()
+        self.watch_signals()
+        keep_listening(self.environment.runner)
+        self._hear(Ping, self._on_ping)
+        self._hear(Hello, self._on_hello)
+        self._hear(Ready, self._on_ready)
+        self._hear(Batch, self._on_batch)
+        self._hear(Done, self._on_done)
+        events = self.environment.events
+        events.test_start.add_listener(self._on_start)
+        events.spawning_complete.add_listener(self._on_spawned)
+        events.test_stopping.add_listener(self._on_stopping)
+        events.test_stop.add_listener(self._on_stop)
+        events.quitting.add_listener(self._on_quitting)
+        events.quit.add_listener(self._on_quit)
+
+    def close(self) -> None:
+        """As `Session` has it."""
+        self._keeping.close()
+
+    # The start
+
+    def _on_start(self, **_: Any) -> None:
+        try:
+            options = opts.parse(self.given, sends=False)
+            origin = parse_origin(self.host())
+            book = self._keeping.begin(options, origin, options.model or "", self._workers())
+        except TokenswarmError as error:
+            self.refuse(str(error))
+            return
+        self.accept_after_refusal()
+        self._origin, self._drain, self._cut_by = origin, None, None
+        self._books[book.run_id] = book
+
+    def _workers(self) -> list[str]:
+        runner = self.environment.runner
+        there = [client.id for client in runner.clients.all if client.state != "missing"]
+        return sorted(there, key=runner.get_worker_index)
+
+    def _on_hello(self, msg: Any, **_: Any) -> None:
+        hello = self._read(msg, Hello)
+        if hello is None:
+            return
+        book, origin = self._book, self._origin
+        if book is None or origin is None or self._drain is not None:
+            self._send(msg.node_id, Assignment(refused="no run is on"))
+            return
+        if hello.version != tokenswarm.__version__:
+            book.problem(
+                f"A worker on {one_line(hello.hostname)} has tokenswarm {one_line(hello.version)}, "
+                f"the master {tokenswarm.__version__}; install the same on every machine."
+            )
+        seat = book.join(msg.node_id, hostname=hello.hostname, pid=hello.pid)
+        if hello.hostname != socket.gethostname() and _is_loopback(origin.host):
+            text = f"{origin.url} means its own machine to a worker on {one_line(hello.hostname)}"
+            if self._keeping.is_simulator(origin):
+                self._send(msg.node_id, Assignment(refused=f"{text}, and the simulator is here: name a --host."))
+                return
+            book.problem(f"{text}, not the master's.")
+        place = Assignment(run=book.run_id, worker=seat.worker.index, workers=max(1, book.ledger.expected))
+        self._send(msg.node_id, place)
+
+    def _on_ready(self, msg: Any, **_: Any) -> None:
+        ready = self._read(msg, Ready)
+        if ready is None:
+            return
+        book = self._books.get(ready.run, self._book)
+        if book is None or book.ended:
+            return
+        try:
+            seat = book.ledger.seat(ready.worker, msg.node_id)
+        except MessageError as error:
+            if not ready.refused:
+                self._refuse_message(msg, error)
+                return
+            seat = None
+        if ready.refused:
+            self._on_refused(book, seat, ready.refused)
+            return
+        if seat is not None:
+            seat.worker.clock = "kernel" if ready.clock == "kernel" else "user"
+        if not book.target["model"]:
+            book.target["model"] = ready.model
+        book.save()
+
+    def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
+        if seat is not None and not seat.worker.batches:
+            seat.done(Done(run=book.run_id, worker=seat.worker.index, batches=0))
+        if self._drain is None:
+            who = f"worker {seat.worker.index} on {seat.worker.hostname}" if seat else "a worker"
+            text = one_line(f"By {who}: {why}")
+            book.problem(text)
+            self.refuse(text)
+
+    # While it lasts
+
+    def _on_ping(self, msg: Any, **_: Any) -> None:
+        ping = self._read(msg, Ping)
+        if ping is not None:
+            started = None if self._book is None else self._book.started
+            now = time.monotonic_ns()
+            wall = time.time_ns() if started is None else started.wall_ns + now - started.monotonic_ns
+            self._send(msg.node_id, Pong(sent=ping.sent, wall=wall))
+
+    def _on_batch(self, msg: Any, **_: Any) -> None:
+        batch = self._read(msg, Batch)
+        if batch is None:
+            return
+        try:
+            book = self._named_book(batch.run)
+            if book.ended:
+                book.take_late(batch, msg.node_id)
+            else:
+                book.take(batch, msg.node_id)
+        except (MessageError, RunDirectoryError) as error:
+            self._refuse_message(msg, error)
+            return
+        self._send(msg.node_id, Taken(run=batch.run, seq=batch.seq))
+
+    def _on_done(self, msg: Any, **_: Any) -> None:
+        done = self._read(msg, Done)
+        if done is None:
+            return
+        try:
+            book = self._named_book(done.run)
+            book.ledger.seat(done.worker, msg.node_id).done(done)
+        except MessageError as error:
+            self._refuse_message(msg, error)
+            return
+        self._send(msg.node_id, Taken(run=done.run, seq=done.batches))
+
+    def _named_book(self, run_id: str) -> Book:
+        if run_id not in self._books:
+            raise MessageError(f"it is of a run {run_id!r} that this master does not know")
+        return self._books[run_id]
+
+    def _on_spawned(self, user_count: int, **_: Any) -> None:
+        book, origin = self._book, self._origin
+        if book is None or origin is None:
+            return
+        book.mark("spawned", user_count)
+        if text := self.keep_host(origin):
+            book.problem(text)
+
+    # The stop
+
+    def _on_stopping(self, **_: Any) -> None:
+        """Ask the workers to drain, and wait for their last rows, unless nothing could be heard meanwhile."""
+        book = self._book
+        if book is None:
+            return
+        if self._drain is None:
+            self._keeping.stopping()
+            self._drain = gevent.spawn(self._await_workers, book)
+        if not hears_now(self.environment.runner):
+            self._drain.join()
+
+    def _on_stop(self, **_: Any) -> None:
+        if self._drain is None or self._drain.ready():
+            self._keeping.end()
+        else:
+            self._drain.link(lambda _: self._keeping.end())
+
+    def _await_workers(self, book: Book) -> None:
+        self._tell_finish(book)
+        limit = self.environment.stop_timeout or 0.0
+        give_up = time.monotonic() + limit + STOP_MARGIN_SECONDS
+        tell = time.monotonic() + TELL_SECONDS
+        while waiting := self._waited_for(book):
+            now = time.monotonic()
+            if now > min(give_up, self._cut_by or give_up):
+                return
+            if now > tell:
+                tell = now + TELL_SECONDS
+                silent = "; ".join(
+                    f"worker {seat.worker.index}, silent for {now - seat.heard:.0f} s" for seat in waiting
+                )
+                _log.info("Waiting for the last rows of %s", silent)
+            gevent.sleep(0.05)
+
+    def _waited_for(self, book: Book) -> list[Seat]:
+        """Workers whose last rows may still come."""
+        runner = self.environment.runner
+        if not len(runner.greenlet):  # nobody listens any more
+            return []
+        now = time.monotonic()
+        return [
+            seat
+            for seat in book.ledger
+            if not seat.complete and seat.worker.client_id in runner.clients and now - seat.heard < SILENT_SECONDS
+        ]
+
+    def _tell_finish(self, book: Book, cut: bool = False) -> None:
+        for seat in book.ledger:
+            self._send(seat.worker.client_id, Finish(run=book.run_id, cut=cut))
+
+    def _on_quitting(self, **_: Any) -> None:
+        """Before Locust fixes its exit code: drain, write everything, judge. A stop during a stop cuts."""
+        try:
+            if self._drain is not None and not self._drain.ready():
+                self._cut()
+            self.environment.runner.quit()
+        except KeyboardInterrupt:
+            self._cut()
+            self.environment.runner.quit()
+        self._keeping.end()
+        self._keeping.wait_for_results()
+        self.close()
+
+    def _cut(self) -> None:
+        book = self._book
+        if book is not None and self._drain is not None:
+            _log.warning("Cutting what is in flight.")
+            self._cut_by = time.monotonic() + CUT_SECONDS
+            self._tell_finish(book, cut=True)
+            self._drain.join()
+
+    def _on_quit(self, **_: Any) -> None:
+        self._keeping.print_summary()
+
+    # The workers
+
+    def _hear(self, expected: type[Message], listener: Any) -> None:
+        self.environment.runner.register_message(kind(expected), listener)
+
+    def _read(self, msg: Any, expected: type[M]) -> M | None:
+        try:
+            return decode(msg.data, expected)
+        except MessageError as error:
+            self._refuse_message(msg, error)
+            return None
+
+    def _refuse_message(self, msg: Any, error: Exception) -> None:
+        _log.error("A message of %s (%s) was refused: %s", one_line(str(msg.node_id)), msg.type, one_line(str(error)))
+
+    def _send(self, client_id: str, message: Message) -> None:
+        self.environment.runner.send_message(kind(message), encode(message), client_id=client_id)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine is meant."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,238 @@
+"""A session in a worker: users here, the book at the master. What is said between them: recording/messages.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import gevent
+from gevent.event import Event
+from locust.exception import RPCError
+
+import tokenswarm
+from tokenswarm import options as opts
+from tokenswarm.errors import MessageError, RunDirectoryError, TargetError, TokenswarmError
+from tokenswarm.offset import OtherClock
+from tokenswarm.recording.messages import (
+    Assignment,
+    Done,
+    Finish,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Taken,
+    decode,
+    encode,
+    kind,
+)
+from tokenswarm.recording.recorder import Recorder
+from tokenswarm.recording.shipping import Shipper
+from tokenswarm.run import Run
+from tokenswarm.session.base import Session
+from tokenswarm.session.loading import Loading
+
+ANSWER_SECONDS: Final = 15.0
+"""How long the master may take to say which run a start belongs to."""
+FIRST_PINGS: Final = 8
+PING_SECONDS: Final = 1.0
+DELIVERY_SECONDS: Final = 15.0
+"""How long a worker that ends waits for the master to confirm its last rows."""
+
+_log = logging.getLogger("tokenswarm")
+M = TypeVar("M", bound=Message)
+
+
+class WorkerSession(Session):
+    """Locust started with --worker, or forked by --processes."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._loading = Loading(environment)
+        self._clock = OtherClock()
+        self._place = Assignment()
+        self._assigned = Event()
+        self._begun = Event()
+        self._starting: gevent.Greenlet | None = None
+        self._shipper = Shipper(self._send_bytes)
+        self._shippers: dict[str, Shipper] = {}
+
+    def current_run(self) -> Run | None:
+        """As `Session` has it: users are spawned before the run's seat is known and the target checked."""
+        self._begun.wait()
+        return self._loading.run
+
+    def prepare(self) -> None:
+        """As `Session` has it."""
+        self.watch_signals()
+        runner = self.environment.runner
+        self._hear(Pong, self._on_pong)
+        self._hear(Assignment, self._on_assignment)
+        self._hear(Taken, self._on_taken)
+        self._hear(Finish, self._on_finish, concurrent=True)
+        events = self.environment.events
+        events.test_start.add_listener(self._on_start)
+        events.test_stopping.add_listener(self._on_stopping)
+        events.test_stop.add_listener(self._on_stop)
+        events.quitting.add_listener(self._on_quitting)
+        self._pinger = gevent.spawn(self._ping)
+        if runner.worker_state in ("spawning", "running"):  # the start was quicker than Locust's own
+            self._on_start()
+
+    # The start
+
+    def _on_start(self, **_: Any) -> None:
+        """In the greenlet that hears the master, so whatever needs an answer is done in another one."""
+        self._begun.clear()
+        self._assigned.clear()
+        self._starting = gevent.spawn(self._start)
+
+    def _start(self) -> None:
+        try:
+            self._take_place()
+            self._begin()
+        except TokenswarmError as error:
+            _log.error("The load was not started here. %s", error)
+            self._send(Ready(run=self._place.run, worker=self._place.worker, refused=str(error)))
+        finally:
+            self._begun.set()
+
+    def _take_place(self) -> None:
+        hello = Hello(version=tokenswarm.__version__, hostname=socket.gethostname(), pid=os.getpid())
+        self._place = Assignment()
+        self._send(hello)
+        if not self._assigned.wait(ANSWER_SECONDS):
+            raise TargetError("The master does not answer; does it run the same tokenswarm and locustfile?")
+        if self._place.refused:
+            raise TargetError(self._place.refused)
+
+    def _begin(self) -> None:
+        options = opts.parse(self.given)
+        origin, target = self._loading.check(options, self.host())
+        with gevent.Timeout(ANSWER_SECONDS, TargetError("The master does not answer, so its clock is not known.")):
+            while len(self._clock) < FIRST_PINGS:
+                gevent.sleep(0.01)
+        place = self._place
+        self._shipper = self._shippers[place.run] = Shipper(self._send_bytes)
+        anchor = self._clock.anchor(time.monotonic_ns())
+        ship = self._shipper.ship
+        run = self._loading.begin(options, origin, target, place, anchor, ship, self._correct_clock)
+        clock = "kernel" if run.transport.kernel_clock else "user"
+        self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
+        _log.info("Worker %d of %d: load on %s.", place.worker, place.workers, origin.url)
+
+    # The stop
+
+    def _on_finish(self, msg: Any, **_: Any) -> None:
+        message = self._read(msg, Finish)
+        if message is None or message.run != self._place.run:
+            return
+        if message.cut:
+            self._loading.cut()
+        self.environment.runner.stop()
+        # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
+        self.environment.stop_timeout = 0.0
+
+    def _on_stopping(self, **_: Any) -> None:
+        if self._starting is not None and not self._starting.ready():
+            self._starting.kill(block=False)
+            self._begun.set()
+        self._loading.stop()
+
+    def _on_stop(self, **_: Any) -> None:
+        run = self._loading.end()
+        if run is None:
+            self._send(Ready(run=self._place.run, worker=self._place.worker, refused="it was stopped before"))
+            return
+        try:
+            self.environment.runner._send_stats()  # before Done, at which the master writes Locust's tables
+        except RPCError:
+            _log.warning("The last of Locust's own statistics did not reach the master.")
+        done = Done(run=self._place.run, worker=self._place.worker, batches=run.recorder.batches)
+        self._shipper.done(done)
+
+    def _on_quitting(self, **_: Any) -> None:
+        runner = self.environment.runner
+        try:
+            runner.stop()
+        except KeyboardInterrupt:
+            self._loading.cut()
+            self._on_stop()
+        give_up = time.monotonic() + DELIVERY_SECONDS
+        while not self._delivered and len(runner.greenlet) and time.monotonic() < give_up:
+            gevent.sleep(0.05)
+        for run_id, shipper in self._shippers.items():
+            self._rescue(run_id, shipper)
+
+    @property
+    def _delivered(self) -> bool:
+        return all(shipper.delivered for shipper in self._shippers.values())
+
+    def _rescue(self, run_id: str, shipper: Shipper) -> None:
+        base = Path(getattr(self.given, "run_dir", "") or Path("runs") / run_id)
+        wanted = base.with_name(f"{run_id}-worker-{self._place.worker}")
+        try:
+            rescued = shipper.rescue(wanted)
+        except RunDirectoryError as error:
+            _log.error("What the master did not confirm could not be written here either: %s", error)
+            return
+        if rescued is not None:
+            path, rows = rescued
+            _log.error("The master did not confirm the last %d rows of %s; they are in %s", rows, run_id, path)
+
+    # The clock
+
+    def _ping(self) -> None:
+        while True:
+            self._send(Ping(sent=time.monotonic_ns()))
+            gevent.sleep(0.02 if len(self._clock) < FIRST_PINGS else PING_SECONDS)
+
+    def _on_pong(self, msg: Any, **_: Any) -> None:
+        received = time.monotonic_ns()
+        message = self._read(msg, Pong)
+        if message is not None:
+            self._clock.heard(message.sent, message.wall, received)
+
+    def _correct_clock(self, recorder: Recorder) -> None:
+        now = time.monotonic_ns()
+        anchor = self._clock.anchor(now)
+        recorder.anchor = anchor
+        recorder.offset_ns = time.time_ns() - int(anchor.wall(time.monotonic_ns()) * 1e9)
+        recorder.uncertainty_ns = self._clock.best(now).uncertainty_ns(now)
+
+    # The master
+
+    def _on_assignment(self, msg: Any, **_: Any) -> None:
+        message = self._read(msg, Assignment)
+        if message is not None and not self._assigned.is_set():
+            self._place = message
+            self._assigned.set()
+
+    def _on_taken(self, msg: Any, **_: Any) -> None:
+        message = self._read(msg, Taken)
+        if message is not None and message.run in self._shippers:
+            self._shippers[message.run].taken(message.seq)
+
+    def _hear(self, expected: type[Message], listener: Any, concurrent: bool = False) -> None:
+        self.environment.runner.register_message(kind(expected), listener, concurrent)
+
+    def _read(self, msg: Any, expected: type[M]) -> M | None:
+        try:
+            return decode(msg.data, expected)
+        except MessageError as error:
+            _log.error("A message of the master (%s) was refused: %s", msg.type, error)
+            return None
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._send_bytes(kind(message), encode(message))
+        except RPCError:  # Locust makes the connection anew
+            return
+
+    def _send_bytes(self, name: str, data: bytes) -> None:
+        self.environment.runner.send_message(name, data)
