@@ -141,13 +141,14 @@ FACTS = """
 import json
 from locust.argument_parser import get_parser
 from tokenswarm import plugin
+from tokenswarm.session import base
 plugin.install()
 parser = get_parser(default_config_files=[])
 own = [action for action in parser._actions if str(getattr(action, "env_var", "")).startswith("TOKENSWARM_")]
 print(json.dumps({
     "all": [flag for action in parser._actions for flag in action.option_strings],
     "own": [flag for action in own for flag in action.option_strings],
-    "exits": [plugin.EXIT_REFUSED, plugin.EXIT_GOAL_MISSED, plugin.EXIT_ROWS_LOST],
+    "exits": [base.EXIT_REFUSED, base.EXIT_GOAL_MISSED, base.EXIT_ROWS_LOST],
 }))
 """
 

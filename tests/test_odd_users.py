@@ -155,7 +155,7 @@ def test_a_goal_is_missed_when_nobody_can_tell(tmp_path: Path, quick_simulator: 
     body = """
 @events.test_stop.add_listener
 def spoil(environment, **kwargs):
-    (environment.tokenswarm.run.path / "summary.json").mkdir()
+    (environment.tokenswarm.book.path / "summary.json").mkdir()
 
 class Plain(ChatUser):
     pass

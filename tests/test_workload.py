@@ -125,7 +125,7 @@ def test_the_same_seed_and_worker_give_the_same_stream() -> None:
 
 def test_the_stream_is_the_same_in_every_process_and_release() -> None:
     prompts = [Prompt(letter, ({"role": "user", "content": letter},)) for letter in "abcdefgh"]
-    assert "".join(stream(16, seed=1, worker=2, prompts=prompts)) == "edcgafhbdfhbaegc"
+    assert "".join(stream(16, seed=1, worker=2, prompts=prompts)) == "bhfagcdecgeabhfd"
 
 
 def test_every_worker_and_every_seed_has_its_own_stream() -> None:
@@ -138,6 +138,25 @@ def test_nothing_repeats_until_everything_was_used() -> None:
     everything = {prompt.id for prompt in PROMPTS}
     for _ in range(4):
         assert {source.next().id for _ in PROMPTS} == everything
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_workers_deal_out_together_what_one_alone_would_ask(workers: int) -> None:
+    sources = [PromptSource(PROMPTS, seed=5, worker=worker, workers=workers) for worker in range(workers)]
+    alone = stream(len(PROMPTS) * workers, seed=5)
+    assert [sources[n % workers].next().id for n in range(len(PROMPTS) * workers)] == alone
+
+
+def test_fewer_prompts_than_workers_still_reach_every_worker() -> None:
+    sources = [PromptSource(PROMPTS[:2], seed=5, worker=worker, workers=3) for worker in range(3)]
+    assert all(source.next() for source in sources for _ in range(4))
+
+
+def test_a_worker_that_came_later_asks_everything_in_an_order_of_its_own() -> None:
+    late = PromptSource(PROMPTS, seed=5, worker=3, workers=3)
+    order = [late.next().id for _ in PROMPTS]
+    assert set(order) == {prompt.id for prompt in PROMPTS}
+    assert order != stream(len(PROMPTS), seed=5)
 
 
 def test_each_round_has_another_order() -> None:

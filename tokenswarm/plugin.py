@@ -6,8 +6,10 @@ Importing `tokenswarm.users` installs it.
 from __future__ import annotations
 
 import sys
-from typing import Any
+import time
+from typing import Any, Final
 
+import gevent
 import locust
 from locust.event import EventHook
 from locust.runners import MasterRunner, WorkerRunner
@@ -19,6 +21,8 @@ from tokenswarm.session.base import EXIT_REFUSED, Session
 from tokenswarm.session.local import LocalSession
 from tokenswarm.session.master import MasterSession
 from tokenswarm.session.worker import WorkerSession
+
+_INIT_SECONDS: Final = 10.0
 
 
 def install() -> None:
@@ -33,8 +37,11 @@ def install() -> None:
 
 def current_run(environment: Any) -> Run | None:
     """The run that is on, or None where none is. May wait for one that begins."""
-    session: Session | None = getattr(environment, "tokenswarm", None)
-    return None if session is None else session.current_run()
+    give_up = time.monotonic() + _INIT_SECONDS
+    # A worker that joins a run may be told to spawn users before Locust has come to its init event.
+    while (session := getattr(environment, "tokenswarm", None)) is None and time.monotonic() < give_up:
+        gevent.sleep(0.01)
+    return session.current_run() if isinstance(session, Session) else None
 
 
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:

@@ -159,6 +159,8 @@ class Book:
             worker.status = FINISHED
             return
         worker.status = LOST
+        last = {"time": worker.last_report or worker.joined, "event": "lost", "users": self._asked}
+        self._boundaries = sorted([*self._boundaries, last], key=lambda boundary: float(boundary["time"]))
         silent = self.now() - (worker.last_report or worker.joined)
         text = f"{_named(seat)} was lost: nothing came from it for the last {silent:.0f} s"
         if worker.in_flight:

@@ -51,8 +51,10 @@ class Seat:
         self.worker = worker
         self.totals = Totals()
         self.exceptions: dict[str, int] = {}
-        self.heard: float = 0.0
+        self.heard = 0.0
         """When anything came from it, on whatever clock the caller uses."""
+        self.pid_here: int | None = None
+        """Its process, if that is one of this machine."""
         self._next = 0
         self._missing: set[int] = set()
         self._announced: int | None = None

@@ -72,6 +72,8 @@ class Hello(Message, frozen=True, tag="tokenswarm-hello"):
     version: str
     hostname: str
     pid: int
+    machine: str = ""
+    """Equal to the master's where `pid` means the same process to both."""
 
 
 class Assignment(Message, frozen=True, tag="tokenswarm-run"):

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from locust.exception import RPCError
-
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.record import csv_header
 from tokenswarm.recording import directory
@@ -24,8 +22,9 @@ RESEND_SECONDS: Final = 10.0
 class Shipper:
     """Sends batches in order and holds each until the master has confirmed it."""
 
-    def __init__(self, send: Callable[[str, bytes], None]) -> None:
-        """`send` takes a message's type and its one bytes value, and may raise Locust's RPCError."""
+    def __init__(self, worker: int, send: Callable[[str, bytes], None]) -> None:
+        """`send` takes a message's type and its one bytes value; whether that arrives is what we find out."""
+        self.worker = worker
         self._send = send
         self._held: dict[int, tuple[Message, float]] = {}
 
@@ -79,7 +78,4 @@ class Shipper:
 
     def _ship(self, seq: int, message: Message) -> None:
         self._held[seq] = message, time.monotonic()
-        try:
-            self._send(kind(message), encode(message))
-        except RPCError:  # Locust makes the connection anew; it is sent again later
-            return
+        self._send(kind(message), encode(message))

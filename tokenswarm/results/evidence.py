@@ -32,8 +32,8 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield Measured(rule="not_ended", value=0 if run.ended else 1)
     yield Measured(rule="intervals_missing", value=missing_intervals(run))
     yield Measured(rule="several_levels", value=len({window.users for window in phases.windows}))
-    if silent := silent_workers(run):
-        yield Measured(rule="worker_lost", value=len(silent), subject=", ".join(silent))
+    if lost := lost_workers(run):
+        yield Measured(rule="worker_lost", value=len(lost), subject=", ".join(lost))
     yield from _conduct(run, phases, cohort, len(ok))
     yield from _ttft(cohort, summary["latency"]["ttft_ms"])
     yield from _load(run, phases, cohort, summary)
@@ -87,14 +87,16 @@ def missing_intervals(run: Run) -> int:
     return int((numbers.max() - numbers.min() + 1 - numbers.nunique()).clip(lower=0).sum())
 
 
-def silent_workers(run: Run) -> list[str]:
-    """Workers whose last interval is long before the load's end, while others still reported."""
-    if run.intervals.empty:
-        return []
-    last = run.intervals.groupby("worker")["time"].last()
-    stops = [boundary.time for boundary in run.info.boundaries if boundary.event in ("stopping", "stopped")]
-    until = min([float(last.max()), *stops]) - SILENT_S
-    return [f"worker {index}" for index, time in last.items() if float(time) < until]
+def lost_workers(run: Run) -> list[str]:
+    """Workers that the master knows as lost, and those whose last interval is long before the load's end, while others
+    still reported."""
+    lost = {worker.index for worker in run.info.workers if worker.status == "lost"}
+    if not run.intervals.empty:
+        last = run.intervals.groupby("worker")["time"].last()
+        stops = [boundary.time for boundary in run.info.boundaries if boundary.event in ("stopping", "stopped")]
+        until = min([float(last.max()), *stops]) - SILENT_S
+        lost |= set(last.index[last < until].astype(int))
+    return [f"worker {index}" for index in sorted(lost)]
 
 
 def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measured]:

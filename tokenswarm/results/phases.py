@@ -152,7 +152,7 @@ def _extreme(value: Any) -> list[float]:
 def _phases(
     boundaries: Sequence[Boundary], start: float, load_end: float, end: float, warmup: float
 ) -> tuple[Phase, ...]:
-    changes = [b for b in boundaries if b.event in ("start", "target") and b.time < load_end]
+    changes = [b for b in boundaries if b.event in ("start", "target", "lost") and b.time < load_end]
     phases: list[Phase] = []
     for index, change in enumerate(changes):
         until = changes[index + 1].time if index + 1 < len(changes) else load_end

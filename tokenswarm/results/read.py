@@ -54,6 +54,10 @@ class Worker(msgspec.Struct, frozen=True):
     clock: str | None = None
     clock_offset_ms: float | None = None
     clock_uncertainty_ms: float | None = None
+    missing_batches: int = 0
+    rows: int | None = None
+    in_flight: int = 0
+    status: str | None = None
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -64,7 +68,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Boundary(msgspec.Struct, frozen=True):
-    """A change of load at `time` (UTC epoch seconds): start, target, spawned, stopping or stopped."""
+    """A change of load at `time` (UTC epoch seconds): start, target, spawned, lost (a worker), stopping or stopped."""
 
     time: float
     event: str

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import signal
+from pathlib import Path
 from typing import Any, Final
 
 import gevent
 
 from tokenswarm.errors import OptionError, TokenswarmError
+from tokenswarm.recording.book import Book
 from tokenswarm.run import Run
 from tokenswarm.transport.origin import Origin, parse_origin
 
@@ -26,6 +29,11 @@ class Session:
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.given = environment.parsed_options
+
+    @property
+    def book(self) -> Book | None:
+        """What is written of the run that is on: `book.path` is its directory. None on a worker and between runs."""
+        return None
 
     @property
     def headless(self) -> bool:
@@ -88,3 +96,11 @@ class Session:
         if self.headless and self.environment.shape_class:
             # Locust's own handler comes after the whole shape; until then a SIGTERM would kill us with our rows.
             gevent.signal_handler(signal.SIGTERM, self.environment.runner.quit)
+
+
+def machine() -> str:
+    """Names what process numbers refer to: this boot of this computer and this container. Empty where unknown."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""

@@ -10,6 +10,7 @@ import gevent
 
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
+from tokenswarm.recording.book import Book
 from tokenswarm.recording.messages import Assignment, Done
 from tokenswarm.run import Run
 from tokenswarm.session.base import Session
@@ -24,6 +25,11 @@ class LocalSession(Session):
         super().__init__(environment)
         self._loading = Loading(environment)
         self._keeping = Keeping(environment, self.headless)
+
+    @property
+    def book(self) -> Book | None:
+        """As `Session` has it."""
+        return self._keeping.book
 
     def current_run(self) -> Run | None:
         """As `Session` has it."""
@@ -53,8 +59,8 @@ class LocalSession(Session):
         self._keeping.close()
 
     def _on_start(self, **_: Any) -> None:
-        if self._keeping.book is not None:
-            self._keeping.book.problem("Locust's own tables were cleared by a start while the run was still ending.")
+        if self.book is not None:
+            self.book.problem("Locust's own tables were cleared by a start while the run was still ending.")
             self.say_refusal("It came while the run before was still ending: start again when that has stopped.")
             gevent.spawn(self._end_refused_start)
             return
@@ -73,7 +79,7 @@ class LocalSession(Session):
         book.save()
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
-        book, run = self._keeping.book, self._loading.run
+        book, run = self.book, self._loading.run
         if book is None or run is None:
             return
         book.mark("spawned", user_count)
@@ -85,7 +91,7 @@ class LocalSession(Session):
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
-        run, book = self._loading.run, self._keeping.book
+        run, book = self._loading.run, self.book
         if run is None or book is None:
             return
         self._loading.end()
@@ -108,7 +114,7 @@ class LocalSession(Session):
 
     def _end_refused_start(self) -> None:
         """A start during a stop leaves Locust running, by its own account, with nobody to run."""
-        while self._keeping.book is not None:
+        while self.book is not None:
             gevent.sleep(0.05)
         runner = self.environment.runner
         if runner.spawning_greenlet is not None:

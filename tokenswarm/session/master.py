@@ -9,6 +9,7 @@ import time
 from typing import Any, Final, TypeVar
 
 import gevent
+import psutil
 
 import tokenswarm
 from tokenswarm import options as opts
@@ -31,7 +32,7 @@ from tokenswarm.recording.messages import (
     encode,
     kind,
 )
-from tokenswarm.session.base import Session
+from tokenswarm.session.base import Session, machine
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
@@ -60,7 +61,8 @@ class MasterSession(Session):
         self._cut_by: float | None = None
 
     @property
-    def _book(self) -> Book | None:
+    def book(self) -> Book | None:
+        """As `Session` has it."""
         return self._keeping.book
 
     def prepare(self) -> None:
@@ -117,7 +119,7 @@ class MasterSession(Session):
         hello = self._read(msg, Hello)
         if hello is None:
             return
-        book, origin = self._book, self._origin
+        book, origin = self.book, self._origin
         if book is None or origin is None or self._drain is not None:
             self._send(msg.node_id, Assignment(refused="no run is on"))
             return
@@ -127,6 +129,8 @@ class MasterSession(Session):
                 f"the master {tokenswarm.__version__}; install the same on every machine."
             )
         seat = book.join(msg.node_id, hostname=hello.hostname, pid=hello.pid)
+        if hello.machine and hello.machine == machine():
+            seat.pid_here = hello.pid
         if hello.hostname != socket.gethostname() and _is_loopback(origin.host):
             text = f"{origin.url} means its own machine to a worker on {one_line(hello.hostname)}"
             if self._keeping.is_simulator(origin):
@@ -140,7 +144,7 @@ class MasterSession(Session):
         ready = self._read(msg, Ready)
         if ready is None:
             return
-        book = self._books.get(ready.run, self._book)
+        book = self._books.get(ready.run, self.book)
         if book is None or book.ended:
             return
         try:
@@ -173,7 +177,7 @@ class MasterSession(Session):
     def _on_ping(self, msg: Any, **_: Any) -> None:
         ping = self._read(msg, Ping)
         if ping is not None:
-            started = None if self._book is None else self._book.started
+            started = None if self.book is None else self.book.started
             now = time.monotonic_ns()
             wall = time.time_ns() if started is None else started.wall_ns + now - started.monotonic_ns
             self._send(msg.node_id, Pong(sent=ping.sent, wall=wall))
@@ -211,7 +215,7 @@ class MasterSession(Session):
         return self._books[run_id]
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
-        book, origin = self._book, self._origin
+        book, origin = self.book, self._origin
         if book is None or origin is None:
             return
         book.mark("spawned", user_count)
@@ -222,7 +226,7 @@ class MasterSession(Session):
 
     def _on_stopping(self, **_: Any) -> None:
         """Ask the workers to drain, and wait for their last rows, unless nothing could be heard meanwhile."""
-        book = self._book
+        book = self.book
         if book is None:
             return
         if self._drain is None:
@@ -235,7 +239,7 @@ class MasterSession(Session):
         if self._drain is None or self._drain.ready():
             self._keeping.end()
         else:
-            self._drain.link(lambda _: self._keeping.end())
+            gevent.spawn(self._end_when_drained)
 
     def _await_workers(self, book: Book) -> None:
         self._tell_finish(book)
@@ -263,7 +267,10 @@ class MasterSession(Session):
         return [
             seat
             for seat in book.ledger
-            if not seat.complete and seat.worker.client_id in runner.clients and now - seat.heard < SILENT_SECONDS
+            if not seat.complete
+            and seat.worker.client_id in runner.clients
+            and now - seat.heard < SILENT_SECONDS
+            and not _is_dead(seat.pid_here)
         ]
 
     def _tell_finish(self, book: Book, cut: bool = False) -> None:
@@ -279,12 +286,17 @@ class MasterSession(Session):
         except KeyboardInterrupt:
             self._cut()
             self.environment.runner.quit()
-        self._keeping.end()
+        self._end_when_drained()
         self._keeping.wait_for_results()
         self.close()
 
+    def _end_when_drained(self) -> None:
+        if self._drain is not None:
+            self._drain.join()
+        self._keeping.end()
+
     def _cut(self) -> None:
-        book = self._book
+        book = self.book
         if book is not None and self._drain is not None:
             _log.warning("Cutting what is in flight.")
             self._cut_by = time.monotonic() + CUT_SECONDS
@@ -311,6 +323,18 @@ class MasterSession(Session):
 
     def _send(self, client_id: str, message: Message) -> None:
         self.environment.runner.send_message(kind(message), encode(message), client_id=client_id)
+
+
+def _is_dead(pid: int | None) -> bool:
+    """Whether this is the number of a process that has ended, be it that nobody took note of that yet."""
+    if pid is None:
+        return False
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, OSError):
+        return False
 
 
 def _is_loopback(host: str) -> bool:

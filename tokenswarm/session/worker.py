@@ -34,7 +34,7 @@ from tokenswarm.recording.messages import (
 from tokenswarm.recording.recorder import Recorder
 from tokenswarm.recording.shipping import Shipper
 from tokenswarm.run import Run
-from tokenswarm.session.base import Session
+from tokenswarm.session.base import Session, machine
 from tokenswarm.session.loading import Loading
 
 ANSWER_SECONDS: Final = 15.0
@@ -59,8 +59,8 @@ class WorkerSession(Session):
         self._assigned = Event()
         self._begun = Event()
         self._starting: gevent.Greenlet | None = None
-        self._shipper = Shipper(self._send_bytes)
         self._shippers: dict[str, Shipper] = {}
+        """By run; those of earlier runs only until the master has everything."""
 
     def current_run(self) -> Run | None:
         """As `Session` has it: users are spawned before the run's seat is known and the target checked."""
@@ -103,7 +103,7 @@ class WorkerSession(Session):
             self._begun.set()
 
     def _take_place(self) -> None:
-        hello = Hello(version=tokenswarm.__version__, hostname=socket.gethostname(), pid=os.getpid())
+        hello = Hello(version=tokenswarm.__version__, hostname=socket.gethostname(), pid=os.getpid(), machine=machine())
         self._place = Assignment()
         self._send(hello)
         if not self._assigned.wait(ANSWER_SECONDS):
@@ -118,10 +118,10 @@ class WorkerSession(Session):
             while len(self._clock) < FIRST_PINGS:
                 gevent.sleep(0.01)
         place = self._place
-        self._shipper = self._shippers[place.run] = Shipper(self._send_bytes)
+        self._shippers = {run_id: shipper for run_id, shipper in self._shippers.items() if not shipper.delivered}
+        shipper = self._shippers[place.run] = Shipper(place.worker, self._send_bytes)
         anchor = self._clock.anchor(time.monotonic_ns())
-        ship = self._shipper.ship
-        run = self._loading.begin(options, origin, target, place, anchor, ship, self._correct_clock)
+        run = self._loading.begin(options, origin, target, place, anchor, shipper.ship, self._correct_clock)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
         _log.info("Worker %d of %d: load on %s.", place.worker, place.workers, origin.url)
@@ -154,7 +154,7 @@ class WorkerSession(Session):
         except RPCError:
             _log.warning("The last of Locust's own statistics did not reach the master.")
         done = Done(run=self._place.run, worker=self._place.worker, batches=run.recorder.batches)
-        self._shipper.done(done)
+        self._shippers[done.run].done(done)
 
     def _on_quitting(self, **_: Any) -> None:
         runner = self.environment.runner
@@ -175,7 +175,7 @@ class WorkerSession(Session):
 
     def _rescue(self, run_id: str, shipper: Shipper) -> None:
         base = Path(getattr(self.given, "run_dir", "") or Path("runs") / run_id)
-        wanted = base.with_name(f"{run_id}-worker-{self._place.worker}")
+        wanted = base.with_name(f"{run_id}-worker-{shipper.worker}")
         try:
             rescued = shipper.rescue(wanted)
         except RunDirectoryError as error:
@@ -229,10 +229,10 @@ class WorkerSession(Session):
             return None
 
     def _send(self, message: Message) -> None:
-        try:
-            self._send_bytes(kind(message), encode(message))
-        except RPCError:  # Locust makes the connection anew
-            return
+        self._send_bytes(kind(message), encode(message))
 
     def _send_bytes(self, name: str, data: bytes) -> None:
-        self.environment.runner.send_message(name, data)
+        try:
+            self.environment.runner.send_message(name, data)
+        except RPCError:  # Locust makes the connection anew, and what matters is sent again
+            return
