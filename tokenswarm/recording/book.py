@@ -68,6 +68,11 @@ class Book:
         """Whether the run is over."""
         return self._ended is not None
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether rows are known to be missing: no place on the disk, a worker lost, a report that never came."""
+        return self.rows_lost > 0 or any(seat.worker.status == LOST for seat in self.ledger)
+
     def now(self) -> float:
         """UTC epoch seconds on the run's clock, which no setting of the wall clock moves."""
         return self.started.wall(time.monotonic_ns())

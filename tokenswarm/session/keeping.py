@@ -105,7 +105,7 @@ class Keeping:
         book.finish()
         if self._csv is not None:
             self._csv.finish()
-        if book.rows_lost:
+        if book.incomplete:
             self._worst_exit = EXIT_ROWS_LOST
         self._results.append(gevent.spawn(self._write_results, book))
         return book

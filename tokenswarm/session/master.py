@@ -67,6 +67,12 @@ class MasterSession(Session):
 
     def prepare(self) -> None:
         """As `Session` has it."""
+        keep_listening(self.environment.runner)
+        self._hear(Ping, self._on_ping)
+        self._hear(Hello, self._on_hello)
+        self._hear(Ready, self._on_ready)
+        self._hear(Batch, self._on_batch)
+        self._hear(Done, self._on_done)
         options = opts.parse(self.given, sends=False)
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
@@ -78,12 +84,6 @@ class MasterSession(Session):
                 )
             self._keeping.start_simulator()
         self.watch_signals()
-        keep_listening(self.environment.runner)
-        self._hear(Ping, self._on_ping)
-        self._hear(Hello, self._on_hello)
-        self._hear(Ready, self._on_ready)
-        self._hear(Batch, self._on_batch)
-        self._hear(Done, self._on_done)
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
         events.spawning_complete.add_listener(self._on_spawned)

@@ -59,6 +59,7 @@ class WorkerSession(Session):
         self._assigned = Event()
         self._begun = Event()
         self._starting: gevent.Greenlet | None = None
+        self._pinger: gevent.Greenlet | None = None
         self._shippers: dict[str, Shipper] = {}
         """By run; those of earlier runs only until the master has everything."""
 
@@ -80,7 +81,6 @@ class WorkerSession(Session):
         events.test_stopping.add_listener(self._on_stopping)
         events.test_stop.add_listener(self._on_stop)
         events.quitting.add_listener(self._on_quitting)
-        self._pinger = gevent.spawn(self._ping)
         if runner.worker_state in ("spawning", "running"):  # the start was quicker than Locust's own
             self._on_start()
 
@@ -90,10 +90,13 @@ class WorkerSession(Session):
         """In the greenlet that hears the master, so whatever needs an answer is done in another one."""
         self._begun.clear()
         self._assigned.clear()
+        self._stop_pinging()
         self._starting = gevent.spawn(self._start)
 
     def _start(self) -> None:
         try:
+            self._clock = OtherClock()
+            self._pinger = gevent.spawn(self._ping)
             self._take_place()
             self._begin()
         except TokenswarmError as error:
@@ -145,6 +148,7 @@ class WorkerSession(Session):
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
+        self._stop_pinging()
         run = self._loading.end()
         if run is None:
             self._send(Ready(run=self._place.run, worker=self._place.worker, refused="it was stopped before"))
@@ -191,6 +195,10 @@ class WorkerSession(Session):
         while True:
             self._send(Ping(sent=time.monotonic_ns()))
             gevent.sleep(0.02 if len(self._clock) < FIRST_PINGS else PING_SECONDS)
+
+    def _stop_pinging(self) -> None:
+        if self._pinger is not None:
+            self._pinger.kill(block=False)
 
     def _on_pong(self, msg: Any, **_: Any) -> None:
         received = time.monotonic_ns()
