@@ -50,6 +50,12 @@ class Book:
         self.path: Path = self._directory.path
         self._ended: int | None = None
         self._verdict: Any = None
+        self._changed = False
+        self._circumstances = {
+            "suite": manifest.suite(),
+            "host": manifest.host(),
+            "command": manifest.command(self.redact),
+        }
         self._boundaries: list[dict[str, Any]] = []
         self._asked = -1
         self._boundary("start", 0)
@@ -81,7 +87,14 @@ class Book:
         """A worker, or this process itself, takes part from now on."""
         seat = self.ledger.join(client_id, joined=self.now(), **known)
         seat.heard = time.monotonic()
+        self._changed = True
         return seat
+
+    def ready(self, seat: Seat, model: str, clock: str) -> None:
+        """A worker's users begin: on which model, and whose clock stamps its arrivals."""
+        seat.worker.clock = "kernel" if clock == "kernel" else "user"
+        self.target["model"] = self.target["model"] or one_line(model)
+        self._changed = True
 
     def take(self, batch: Batch, client_id: str = "") -> None:
         """Write down what a worker measured. Raises MessageError on a batch that cannot be of this run."""
@@ -114,9 +127,11 @@ class Book:
             self._asked = asked
             self._boundary("target", asked)
 
-    def save(self) -> None:
-        """Rewrite run.json with what is known by now."""
-        self._write_manifest()
+    def tick(self) -> None:
+        """Once a second: what has changed goes into run.json."""
+        self.note_target()
+        if self._changed:
+            self._write_manifest()
 
     def finish(self) -> None:
         """The run is over: name what is missing, write everything, close the files. Switches no greenlet."""
@@ -183,6 +198,7 @@ class Book:
         self._boundaries.append({"time": self.now(), "event": event, "users": users})
 
     def _write_manifest(self) -> None:
+        self._changed = False
         problem = self._directory.write_json("run.json", self._manifest())
         if problem:
             self.problems.append(problem)
@@ -193,9 +209,7 @@ class Book:
             "schema": manifest.SCHEMA,
             "run_id": self.run_id,
             "label": self._label,
-            "suite": manifest.suite(),
-            "host": manifest.host(),
-            "command": manifest.command(self.redact),
+            **self._circumstances,
             "target": self.target,
             "options": {
                 **msgspec.to_builtins(self.options),

@@ -80,7 +80,7 @@ class Keeping:
         if options.run_dir and book.path.name != Path(options.run_dir).name:
             _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
         self._csv = LocustCsv(self._environment, book.path, book.problem)
-        self._ticker = gevent.spawn(self._note_target, book)
+        self._ticker = gevent.spawn(self._tick, book)
         if self._headless:
             self._live = LiveLine(book)
         return book
@@ -122,10 +122,10 @@ class Keeping:
             print("\nAbove: Locust's own tables, of the whole run. Below: the steady part of it, exactly.")
             print(f"\n{self._summary}", flush=True)
 
-    def _note_target(self, book: Book) -> None:
+    def _tick(self, book: Book) -> None:
         while True:
             gevent.sleep(1.0)
-            book.note_target()
+            book.tick()
 
     def _write_results(self, book: Book) -> None:
         """Summary and report, in a process of their own: pandas has no place beside an event loop."""

@@ -74,9 +74,8 @@ class LocalSession(Session):
             self.refuse(str(error))
             return
         self.accept_after_refusal()
-        clock = "kernel" if run.transport.kernel_clock else "user"
-        book.join(hostname=socket.gethostname(), pid=os.getpid(), clock=clock)
-        book.save()
+        seat = book.join(hostname=socket.gethostname(), pid=os.getpid())
+        book.ready(seat, target.model, "kernel" if run.transport.kernel_clock else "user")
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, run = self.book, self._loading.run

@@ -158,10 +158,7 @@ class MasterSession(Session):
             self._on_refused(book, seat, ready.refused)
             return
         if seat is not None:
-            seat.worker.clock = "kernel" if ready.clock == "kernel" else "user"
-        if not book.target["model"]:
-            book.target["model"] = ready.model
-        book.save()
+            book.ready(seat, ready.model, ready.clock)
 
     def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
         if seat is not None and not seat.worker.batches:
