@@ -50,7 +50,7 @@ class Peer:
 
     def __init__(self, port: int, number: int, of: int, rows: bytes, row_count: int, report: dict[str, Any]) -> None:
         self.identity = f"simulated-{number}"
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket: Any = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, self.identity.encode())
         self.socket.connect(f"tcp://127.0.0.1:{port}")
         self.sent_rows = 0
