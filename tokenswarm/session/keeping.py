@@ -118,7 +118,7 @@ class Keeping:
 
     def print_summary(self) -> None:
         """After Locust's own tables."""
-        if self._summary:
+        if self._summary and self._headless:  # else it was printed when the run ended
             print("\nAbove: Locust's own tables, of the whole run. Below: the steady part of it, exactly.")
             print(f"\n{self._summary}", flush=True)
 
