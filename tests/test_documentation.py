@@ -255,6 +255,8 @@ def test_every_file_of_a_run_directory_is_explained(run: LocustProcess) -> None:
 
 def test_run_json_is_as_explained(run: LocustProcess) -> None:
     assert sorted(first_cells(section(DIRECTORY, "## run.json"))) == sorted(run.json("run.json"))
+    (worker,) = run.json("run.json")["workers"]
+    assert first_cells(section(DIRECTORY, "## Workers in run.json")) == list(worker)
 
 
 def test_intervals_are_as_explained(run: LocustProcess) -> None:
