@@ -250,6 +250,34 @@ def test_a_lost_worker_and_a_lost_interval_are_found(tmp_path: Path) -> None:
     assert rules(summary(tmp_path)) == {"worker_lost": "invalid", "intervals_missing": "invalid"}
 
 
+def test_a_worker_that_the_master_lost_is_invalid_and_the_window_before_it_is_kept(tmp_path: Path) -> None:
+    workers = [{"index": 0, "status": "finished"}, {"index": 1, "status": "lost"}]
+    bounds = sorted(
+        [*maker.boundaries(*RAMP), {"event": "lost", "time": maker.T0 + 40, "users": RAMP[0]}], key=lambda b: b["time"]
+    )
+    found = summary(healthy(tmp_path, workers=workers, boundaries=bounds))
+    assert rules(found)["worker_lost"] == "invalid"
+    assert [window["end"] - maker.T0 for window in found["phases"]["windows"]] == [40]
+
+
+@pytest.mark.parametrize(("uncertainty", "level"), [(49.0, None), (51.0, "degraded")])
+def test_a_worker_whose_time_is_hardly_known_degrades_what_is_per_second(
+    tmp_path: Path, uncertainty: float, level: str | None
+) -> None:
+    workers = [{"index": 0, "clock_uncertainty_ms": 0.2}, {"index": 1, "clock_uncertainty_ms": uncertainty}]
+    found = summary(healthy(tmp_path, workers=workers))
+    assert rules(found).get("clock_uncertain") == level
+    assert found["verdict"]["metrics"]["ttft"] == "valid"
+
+
+def test_a_worker_whose_clock_is_wrong_is_told_and_spoils_nothing(tmp_path: Path) -> None:
+    workers = [{"index": 0, "clock_offset_ms": 99.0}, {"index": 3, "clock_offset_ms": -37_000.0}]
+    found = summary(healthy(tmp_path, workers=workers))
+    assert rules(found) == {"clock_off": "note"}
+    assert "worker 3 is 37,000 ms off" in found["verdict"]["reasons"][0]["text"]
+    assert found["verdict"]["level"] == "valid"
+
+
 def test_lost_rows_are_invalid(tmp_path: Path) -> None:
     assert rules(summary(healthy(tmp_path, rows={"written": 1200, "lost": 5}))) == {"rows_lost": "invalid"}
 

@@ -124,6 +124,23 @@ RULES: Final[tuple[Rule, ...]] = (
         invalid=1,
     ),
     Rule(
+        name="clock_uncertain",
+        metrics=(THROUGHPUT, CONCURRENCY),
+        says="the time of {subject} is known to ±{value} only",
+        advice="Round trips to the master take that long, so what its workers did at the same time is known no better. "
+        "Durations are not touched. Give master and workers cores of their own, and a quicker network between them.",
+        unit="ms",
+        degraded=50.0,
+    ),
+    Rule(
+        name="clock_off",
+        metrics=(),
+        says="the clock of {subject} is {value} off the master's",
+        advice="Times in this run are corrected. Those in Locust's own tables are not: set the clock by NTP.",
+        unit="ms",
+        note=100.0,
+    ),
+    Rule(
         name="intervals_missing",
         metrics=(ITL, THROUGHPUT),
         says="{value} one-second intervals of the workers never arrived",

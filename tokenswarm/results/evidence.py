@@ -34,6 +34,7 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield Measured(rule="several_levels", value=len({window.users for window in phases.windows}))
     if lost := lost_workers(run):
         yield Measured(rule="worker_lost", value=len(lost), subject=", ".join(lost))
+    yield from _clocks(run)
     yield from _conduct(run, phases, cohort, len(ok))
     yield from _ttft(cohort, summary["latency"]["ttft_ms"])
     yield from _load(run, phases, cohort, summary)
@@ -97,6 +98,15 @@ def lost_workers(run: Run) -> list[str]:
         until = min([float(last.max()), *stops]) - SILENT_S
         lost |= set(last.index[last < until].astype(int))
     return [f"worker {index}" for index in sorted(lost)]
+
+
+def _clocks(run: Run) -> Iterator[Measured]:
+    """How far the workers' clocks are off the master's, and how well that is known; each of the worst of them."""
+    for rule, name in (("clock_uncertain", "clock_uncertainty_ms"), ("clock_off", "clock_offset_ms")):
+        known = [(abs(value), worker.index) for worker in run.info.workers if (value := getattr(worker, name))]
+        if known:
+            value, index = max(known)
+            yield Measured(rule=rule, value=value, subject=f"worker {index}")
 
 
 def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measured]:

@@ -85,7 +85,8 @@ class Loading:
 
     def cut(self) -> None:
         """What is in flight ends now, as incomplete rows."""
-        _log.warning("Cutting what is in flight.")
+        if self._environment.stop_timeout:  # else it is being cut
+            _log.warning("Cutting what is in flight.")
         self._environment.stop_timeout = 0
         self._environment.runner.user_greenlets.kill(block=True, timeout=5)
 
