@@ -249,10 +249,8 @@ class MasterSession(Session):
                 return
             if now > tell:
                 tell = now + TELL_SECONDS
-                silent = "; ".join(
-                    f"worker {seat.worker.index}, silent for {now - seat.heard:.0f} s" for seat in waiting
-                )
-                _log.info("Waiting for the last rows of %s", silent)
+                named = ", ".join(f"{seat.worker.index} (heard {now - seat.heard:.0f} s ago)" for seat in waiting)
+                _log.info("Still waiting for the last rows of worker %s", named)
             gevent.sleep(0.05)
 
     def _waited_for(self, book: Book) -> list[Seat]:

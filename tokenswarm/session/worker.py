@@ -127,7 +127,7 @@ class WorkerSession(Session):
         run = self._loading.begin(options, origin, target, place, anchor, shipper.ship, self._correct_clock)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
-        _log.info("Worker %d of %d: load on %s.", place.worker, place.workers, origin.url)
+        _log.info("Load on %s, as worker %d of run %s", origin.url, place.worker, place.run)
 
     # The stop
 
