@@ -44,7 +44,7 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What arrived during one interval, over all requests. The recorder takes it and puts a new one in its place."""
+    """What arrived during one interval, over all requests; the recorder takes it out, every interval."""
 
     chunks: int = 0
     characters: int = 0
@@ -54,6 +54,13 @@ class Tally(msgspec.Struct):
     ttft_ns: list[int] = msgspec.field(default_factory=list)
     itl_ns: list[int] = msgspec.field(default_factory=list)
     lag_ns: list[int] = msgspec.field(default_factory=list)
+
+    def take(self) -> Tally:
+        """What was counted so far; from now on this one counts from nothing."""
+        taken, empty = msgspec.structs.replace(self), Tally()
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(empty, name))
+        return taken
 
 
 class Timeline:
