@@ -22,7 +22,7 @@ from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.origin import parse_origin
 
 CHUNKS = 128
-REPLIES = 50
+STREAMS = 1000
 STEP_NS = 20_000_000
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = (
@@ -45,29 +45,32 @@ def reads() -> list[bytes]:
 
 
 class Replay:
-    """Replies over one connection."""
+    """One reply to each of many connections, in turn, as their chunks come; so the processor's caches do not help."""
 
     def __init__(self, clock: LoopClock) -> None:
         self.lines: list[Timeline] = []
-        self._connection = Connection(parse_origin("http://127.0.0.1"), clock, None)
+        origin = parse_origin("http://127.0.0.1")
+        self._connections = [Connection(origin, clock, None) for _ in range(STREAMS)]
         self._reads = reads()
         self._tally = Tally()
 
     def receive(self) -> None:
-        """So many replies, from their bytes to their timelines."""
-        self.lines.clear()
-        self._tally = Tally()
-        received = self._connection.received
-        for _ in range(REPLIES):
+        """From the bytes to the timelines."""
+        self._tally.take()
+        exchanges = []
+        for connection in self._connections:
             line = Timeline(0)
-            exchange = HttpExchange(OpenAIChat(), line, lambda: self._tally, _nothing)
-            self._connection.attach(exchange)
-            at = line.sent = STEP_NS
-            for data in self._reads:
-                at += STEP_NS
-                received(data, at, at, at, Clock.KERNEL)
-            assert exchange.finished and len(line.at) == CHUNKS
-            self.lines.append(line)
+            line.sent = STEP_NS
+            exchange = HttpExchange(OpenAIChat(), line, self._tally, _nothing)
+            connection.attach(exchange)
+            exchanges.append(exchange)
+        at = STEP_NS
+        for data in self._reads:
+            at += STEP_NS
+            for connection in self._connections:
+                connection.received(data, at, at, at, Clock.KERNEL)
+        assert all(exchange.finished for exchange in exchanges)
+        self.lines = [exchange.timeline for exchange in exchanges]
 
     def rows(self) -> None:
         """Their rows."""
@@ -83,13 +86,13 @@ def _nothing() -> None:
 
 
 def best_us(work: Callable[[], None], seconds: float) -> float:
-    """µs a chunk, the best of the repetitions of `work` that fit."""
+    """µs a chunk, the best of the repetitions of `work` that fit, and of one at least."""
     best, until = float("inf"), time.monotonic() + seconds
-    while time.monotonic() < until:
+    while best == float("inf") or time.monotonic() < until:
         began = time.perf_counter()
         work()
         best = min(best, time.perf_counter() - began)
-    return best / (REPLIES * CHUNKS) * 1e6
+    return best / (STREAMS * CHUNKS) * 1e6
 
 
 def main() -> None:
