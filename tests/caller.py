@@ -47,7 +47,7 @@ class Caller:
     def prepare(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         request = PROTOCOL.encode([{"role": "user", "content": prompt}], Generation(model="m", stream=stream))
         line = Timeline(time.monotonic_ns())
-        return self.client.call(PROTOCOL, request, "id-1", line, lambda: self.tally, None, stream)
+        return self.client.call(PROTOCOL, request, "id-1", line, self.tally, None, stream)
 
     def call(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         call = self.prepare(stream, prompt)

@@ -25,7 +25,7 @@ class Fed:
         self.finished = 0
         self.first_tokens = 0
         self.exchange = HttpExchange(
-            OpenAIChat(), self.line, lambda: self.tally, self._finish, self._first, expect_stream=expect_stream
+            OpenAIChat(), self.line, self.tally, self._finish, self._first, expect_stream=expect_stream
         )
 
     def _finish(self) -> None:

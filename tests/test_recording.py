@@ -282,3 +282,12 @@ def test_the_live_line_is_about_the_last_seconds() -> None:
 def test_a_tally_starts_empty() -> None:
     assert (Tally().chunks, Tally().itl_ns) == (0, [])
     assert Tally().itl_ns is not Tally().itl_ns
+
+
+def test_what_is_taken_from_a_tally_is_no_longer_in_it() -> None:
+    tally = Tally()
+    tally.chunks += 2
+    tally.itl_ns.append(5)
+    assert (tally.take(), tally) == (Tally(chunks=2, itl_ns=[5]), Tally())
+    tally.itl_ns.append(6)
+    assert tally.take() == Tally(itl_ns=[6])

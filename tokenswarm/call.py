@@ -145,7 +145,7 @@ class Call:
             request,
             self.record.id,
             self.timeline,
-            self._run.recorder.current_tally,
+            self._run.recorder.current_tally(),
             self._first_token,
             self._generation.stream,
         )

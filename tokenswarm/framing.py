@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from tokenswarm.errors import RequestError
 
@@ -14,7 +15,7 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event of a stream: its data (lines joined by LF) and its type (empty where none was given)."""
 
     data: bytes
@@ -41,22 +42,30 @@ def parse_event(block: bytes) -> Event | None:
 class SseFramer:
     """Server-sent events out of a byte stream cut anywhere. `parse` reads one whole block of lines."""
 
-    __slots__ = ("_buffer", "_parse", "_skip_lf", "_started", "_trailing")
+    __slots__ = ("_between", "_buffer", "_parse", "_skip_lf", "_started", "pending")
 
     def __init__(self, parse: Callable[[bytes], Event | None] = parse_event) -> None:
         self._parse = parse
         self._buffer = b""
         self._skip_lf = False
         self._started = False
-        self._trailing = False
-
-    @property
-    def pending(self) -> bool:
+        self.pending = False
         """Whether anything came after the last event: part of another, or a comment."""
-        return bool(self._buffer) or self._trailing
+        self._between = False
+        """The last byte ended an event, and `parse` is ours."""
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete. Raises RequestError (`malformed`) on an endless event."""
+        # Nearly always one line of data and its blank one. What follows says the same of it, at three times the cost.
+        if (
+            self._between
+            and data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and b"\r" not in data
+        ):
+            return [Event(data[6:-2])]
+        self._between = False
         if not self._started:
             data = self._after_bom(data)
         if self._skip_lf and data:
@@ -70,10 +79,10 @@ class SseFramer:
             data = self._buffer + data
         end = data.rfind(b"\n\n")
         if end < 0:
-            self._trailing = False
             if len(data) > MAX_EVENT_BYTES:
                 raise RequestError("malformed", f"an event of more than {MAX_EVENT_BYTES} bytes without an end")
             self._buffer = b"" if data == b"\n" and self._started else data
+            self.pending = bool(self._buffer)
             return []
         self._buffer = data[end + 2 :]
         if self._buffer == b"\n":
@@ -83,12 +92,13 @@ class SseFramer:
             event = self._parse(block)
             if event is not None:
                 events.append(event)
-        self._trailing = event is None and bool(block)
+        self.pending = bool(self._buffer) or (event is None and bool(block))
+        self._between = not (self.pending or self._skip_lf) and self._parse is parse_event
         return events
 
     def finish(self) -> Event | None:
         """At the end of the stream: what an event left without its blank line would have said, or None."""
-        block, self._buffer = self._buffer, b""
+        block, self._buffer, self.pending, self._between = self._buffer, b"", False, False
         return self._parse(block.strip(b"\n")) if block else None
 
     def _after_bom(self, data: bytes) -> bytes:

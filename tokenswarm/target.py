@@ -123,7 +123,7 @@ def _probe_tokens(options: Options) -> int | None:
 def _run(client: Client, protocol: WireProtocol, request: WireRequest, stream: bool) -> Call[ReplyState]:
     tally = Tally()
     timeline = Timeline(time.monotonic_ns())
-    call = client.call(protocol, request, "tokenswarm-check", timeline, lambda: tally, None, stream)
+    call = client.call(protocol, request, "tokenswarm-check", timeline, tally, None, stream)
     call.run()
     return call
 

@@ -44,7 +44,7 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What arrived during one interval, over all requests. The recorder takes it and puts a new one in its place."""
+    """What arrived during one interval, over all requests; the recorder takes it out, every interval."""
 
     chunks: int = 0
     characters: int = 0
@@ -54,6 +54,13 @@ class Tally(msgspec.Struct):
     ttft_ns: list[int] = msgspec.field(default_factory=list)
     itl_ns: list[int] = msgspec.field(default_factory=list)
     lag_ns: list[int] = msgspec.field(default_factory=list)
+
+    def take(self) -> Tally:
+        """What was counted so far; from now on this one counts from nothing."""
+        taken, empty = msgspec.structs.replace(self), Tally()
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(empty, name))
+        return taken
 
 
 class Timeline:
@@ -118,26 +125,31 @@ class Timeline:
         `last_is_exact`: the read has a kernel stamp and nothing followed the last chunk in it, so the stamp is its own.
         `handled`: when the read was handled.
         """
-        at, low = self.at, self.low
+        at, low, characters = self.at, self.low, self.characters
         count = len(at) - first
+        tally.chunks += count
+        tally.characters += characters[first] if count == 1 else sum(characters[first:])
         if last_is_exact:
             low[-1] = at[-1]
         lag = handled - low[first]
         if self.client_lag_ns is None or lag > self.client_lag_ns:
             self.client_lag_ns = lag
         tally.lag_ns.append(lag)
-        if first == 0:
-            self.first_read_chunks = count
-            tally.ttft_ns.append(at[0] - self.start)
         if count > self.max_read_chunks:
             self.max_read_chunks = count
         if count > 1:
             tally.merged_reads += 1
             if low[first] != at[first]:
                 tally.late_merged_reads += 1
-        for i in range(first or 1, len(at)):
+        i = first
+        if first == 0:
+            self.first_read_chunks = count
+            tally.ttft_ns.append(at[0] - self.start)
+            i = 1
+        while i < first + count:
             if low[i] == at[i] and low[i - 1] == at[i - 1]:
                 tally.itl_ns.append(at[i] - at[i - 1])
+            i += 1
 
     def spread(self, tokens: int) -> list[tuple[int, float]]:
         """Output tokens over the chunks that brought them: (arrival, tokens), by the server's own running count where

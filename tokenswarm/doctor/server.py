@@ -77,7 +77,7 @@ def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyS
     client = transport.client()
     try:
         timeline = Timeline(time.monotonic_ns())
-        call = client.call(protocol, request, "tokenswarm-doctor", timeline, lambda: tally, None, options.stream)
+        call = client.call(protocol, request, "tokenswarm-doctor", timeline, tally, None, options.stream)
         call.run()
         return call
     finally:

@@ -16,16 +16,16 @@ from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, Message, Usage, WireRequest
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, gc=False):
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -33,15 +33,16 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
 
 
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     """Just what the hot path needs; anything shaped otherwise takes the lenient way."""
 
-    choices: list[_Choice]
+    choices: tuple[_Choice]
+    """Just one."""
     usage: dict[str, Any] | None = None
     error: Any = None
 
@@ -57,23 +58,14 @@ class OpenAIChatDecoder:
 
     def decode(self, event: Event) -> Delta | None:
         """What one event says; None for those that carry nothing (role, pings, empty deltas)."""
-        data = event.data
-        if data[:1] != b"{":
-            data = data.strip()
-            if data == b"[DONE]":
-                return Delta(done=True)
-            if not data:
-                return None
         try:
-            chunk = _decode_chunk(data)
+            chunk = _decode_chunk(event.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return self._decode_leniently(data, event.type)
-        if chunk.error or event.type == b"error" or len(chunk.choices) != 1:
-            return self._decode_leniently(data, event.type)
+            return self._decode_leniently(event)
         choice = chunk.choices[0]
         part = choice.delta
-        if part is None or part.refusal or part.tool_calls:
-            return self._decode_leniently(data, event.type)
+        if chunk.error or event.type == b"error" or part.refusal or part.tool_calls:
+            return self._decode_leniently(event)
         text = part.content or ""
         reasoning = part.reasoning_content or part.reasoning or ""
         finish = choice.finish_reason or None  # some send "" until the last chunk
@@ -90,10 +82,15 @@ class OpenAIChatDecoder:
         error = refusals.from_stream(value)
         return Delta(error=error or RequestError("malformed", f"a reply without choices: {_excerpt(body)}"))
 
-    def _decode_leniently(self, data: bytes, kind: bytes) -> Delta | None:
+    def _decode_leniently(self, event: Event) -> Delta | None:
+        data = event.data.strip()
+        if data == b"[DONE]":
+            return Delta(done=True)
+        if not data:
+            return None
         value = _load(data)
         error = refusals.from_stream(value)
-        if error is None and kind == b"error":
+        if error is None and event.type == b"error":
             error = RequestError("stream_error", refusals.message_of(value) or _excerpt(data))
         if error is not None:
             return Delta(error=error)

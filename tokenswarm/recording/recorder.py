@@ -84,7 +84,7 @@ class Recorder:
         return len(self._in_flight)
 
     def current_tally(self) -> Tally:
-        """Where arrivals of this very second are counted."""
+        """Where arrivals are counted, the same at all times."""
         return self._tally
 
     def open(self, call: InFlight) -> None:
@@ -186,7 +186,7 @@ class Recorder:
 
     def _interval(self) -> dict[str, Any]:
         now = time.monotonic_ns()
-        tally, self._tally = self._tally, Tally()
+        tally = self._tally.take()
         self.totals.chunks += tally.chunks
         self.totals.characters += tally.characters
         running, asked = self._users()

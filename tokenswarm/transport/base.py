@@ -117,11 +117,11 @@ class Client(Protocol):
         request: WireRequest,
         request_id: str,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
     ) -> Call[ReplyState]:
-        """A request, ready to `run`. `tally` gives where arrivals of this very second are counted."""
+        """A request, ready to `run`. `tally` is where arrivals are counted."""
 
     @property
     def busy(self) -> Collection[object]:

@@ -18,11 +18,23 @@ from tokenswarm.transport.reply import ReplyState
 class HttpExchange(ReplyState):
     """A reply that parses its own HTTP: `feed` it what a connection reads."""
 
+    __slots__ = (
+        "_complete",
+        "_content_type",
+        "_encoding",
+        "_framed",
+        "_keep_alive",
+        "_parser",
+        "_redirected_to",
+        "awaits_first_byte",
+        "reusable",
+    )
+
     def __init__(
         self,
         protocol: WireProtocol,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_finished: Callable[[], None],
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,

@@ -83,7 +83,7 @@ class HttpClient:
         request: WireRequest,
         request_id: str,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
     ) -> HttpCall:
@@ -130,7 +130,7 @@ class HttpCall(Call[HttpExchange]):
         request: WireRequest,
         request_id: str,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
     ) -> None:

@@ -116,7 +116,7 @@ class PortableClient:
         request: WireRequest,
         request_id: str,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
     ) -> PortableCall:
@@ -145,7 +145,7 @@ class PortableCall(Call[ReplyState]):
         request: WireRequest,
         request_id: str,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
     ) -> None:

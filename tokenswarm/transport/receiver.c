@@ -35,11 +35,14 @@ enum {
     MAX_EVENTS = 512,
     TCP_INQ_NUMBER = 36, /* older headers lack it */
 };
+enum { BUSY_READS = 8 }; /* in a millisecond */
 enum { CLOCK_OF_USER, CLOCK_OF_POLL, CLOCK_OF_KERNEL }; /* as timing.Clock */
 _Static_assert(sizeof(struct timespec) == 16, "the kernel's stamp is not what we take it for");
 
 static const uint64_t CONTROL = 0; /* no connection's id: a serial number is at least 1 */
 static const int64_t SETTLE_NS = 100000; /* more than passes between a segment's stamp and its socket being readable */
+static const int64_t MILLISECOND = 1000000;
+static const struct timespec REST = {.tv_nsec = 200000}; /* well below what counts as late */
 
 /* Instants of CLOCK_MONOTONIC in nanoseconds that bound the arrival of what is read now. */
 typedef struct {
@@ -59,7 +62,9 @@ struct Receiver {
     Polls polls;
     Slots slots;
     /* The thread's own. */
-    int64_t next_unready_at, run_delay;
+    int64_t next_unready_at, run_delay, counted_since;
+    int counted;
+    bool busy;
     _Atomic bool asleep, starved, stopping;
     _Atomic uint64_t full_count;
     _Atomic int64_t full_ns, full_since;
@@ -227,6 +232,21 @@ static bool serve(Receiver *r, uint64_t id)
     }
 }
 
+/* Where chunks come thick and fast, let some gather: a wake-up for each would cost more than reading it, and the
+ * kernel's stamps lose nothing by it. */
+static void rest_if_busy(Receiver *r, int count)
+{
+    int64_t now = monotonic();
+    r->counted += count;
+    if (now - r->counted_since >= MILLISECOND) {
+        r->busy = r->counted >= BUSY_READS;
+        r->counted = 0;
+        r->counted_since = now;
+    }
+    if (r->busy)
+        nanosleep(&REST, NULL);
+}
+
 static void *run(void *argument)
 {
     Receiver *r = argument;
@@ -247,6 +267,7 @@ static void *run(void *argument)
             on = serve(r, events[i].data.u64);
         if (ring_is_filled(&r->ring))
             wake_python(r);
+        rest_if_busy(r, count);
     }
     return NULL;
 }

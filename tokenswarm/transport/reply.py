@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tokenswarm.errors import RequestError
-from tokenswarm.framing import Event, SseFramer
+from tokenswarm.framing import SseFramer
 from tokenswarm.protocols.base import Decoder, Delta, Usage, WireProtocol
 from tokenswarm.timing import Clock, Tally, Timeline
+
+_KERNEL, _USER = Clock.KERNEL, Clock.USER  # looked up once, not with every chunk
 
 MAX_WHOLE_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -24,11 +26,45 @@ class ReplyState:
     reply has ended or failed; `on_first_token` once, at the first output.
     """
 
+    # A chunk of each of a thousand replies comes before the next of the same: compact is fast.
+    __slots__ = (
+        "_after_last_chunk",
+        "_at",
+        "_chunks_before",
+        "_clock",
+        "_decoder",
+        "_delimited",
+        "_done_at",
+        "_expect_stream",
+        "_framer",
+        "_location",
+        "_low",
+        "_on_finished",
+        "_on_first_token",
+        "_protocol",
+        "_tally",
+        "_whole",
+        "_whole_bytes",
+        "error",
+        "finish_reason",
+        "finished",
+        "kernel_clock",
+        "reasoning",
+        "response_bytes",
+        "saw_reasoning",
+        "status",
+        "streamed",
+        "text",
+        "timeline",
+        "tool",
+        "usage",
+    )
+
     def __init__(
         self,
         protocol: WireProtocol,
         timeline: Timeline,
-        tally: Callable[[], Tally],
+        tally: Tally,
         on_finished: Callable[[], None],
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
@@ -78,22 +114,20 @@ class ReplyState:
         self._after_last_chunk = False
         self._chunks_before = len(self.timeline.at)
         self.response_bytes += size
-        if clock is Clock.USER:
+        if clock is _USER:
             self.kernel_clock = False
-        self._tally().bytes += size
+        self._tally.bytes += size
 
     def read_ended(self, handled: int) -> None:
         """All that the read brought has been told, by `handled`. More calls for the same read do nothing."""
         before, line = self._chunks_before, self.timeline
-        if self.finished or len(line.at) == before:
+        now = len(line.at)
+        if now == before or self.finished:
             return
-        self._chunks_before = len(line.at)
-        tally = self._tally()
-        tally.chunks += len(line.at) - before
-        tally.characters += sum(line.characters[before:])
+        self._chunks_before = now
         # Only the kernel's stamp is the arrival of what came last; ours is the time at which we got round to reading.
-        exact = self._clock is Clock.KERNEL and not self._after_last_chunk and not self._framer.pending
-        line.read_ended(before, exact, handled, tally)
+        exact = self._clock is _KERNEL and not self._after_last_chunk and not self._framer.pending
+        line.read_ended(before, exact, handled, self._tally)
         if before == 0 and self._on_first_token is not None:
             self._on_first_token()
 
@@ -115,7 +149,11 @@ class ReplyState:
         """A piece of the body, HTTP's framing taken off. Raises RequestError (`malformed`)."""
         if self.streamed:
             for event in self._framer.feed(data):
-                self._event(event)
+                self._after_last_chunk = True
+                if self._done_at is None:
+                    delta = self._decoder.decode(event)
+                    if delta is not None:
+                        self._take(delta)
             return
         self._whole_bytes += len(data)
         limit = MAX_WHOLE_BYTES if self.status is not None and self.status < 300 else MAX_ERROR_BYTES
@@ -163,30 +201,23 @@ class ReplyState:
 
     # What the events mean
 
-    def _event(self, event: Event) -> None:
-        self._after_last_chunk = True
-        if self._done_at is None:
-            delta = self._decoder.decode(event)
-            if delta is not None:
-                self._take(delta)
-
     def _take(self, delta: Delta) -> None:
-        line = self.timeline
-        usage = delta.usage
+        text, usage = delta.text, delta.usage
+        characters = len(text) + len(delta.reasoning) + len(delta.tool)
         if usage is not None:
             self.usage = usage
-        characters = len(delta.text) + len(delta.reasoning) + len(delta.tool)
         if characters:
-            if delta.text:
-                self.text.append(delta.text)
+            line, at = self.timeline, self._at
+            if text:
+                self.text.append(text)
                 if line.first_answer is None:
-                    line.first_answer = self._at
+                    line.first_answer = at
             if delta.reasoning:
                 self.reasoning.append(delta.reasoning)
                 self.saw_reasoning = True
             if delta.tool:
                 self.tool.append(delta.tool)
-            line.at.append(self._at)
+            line.at.append(at)
             line.low.append(self._low)
             line.characters.append(characters)
             if usage is not None and usage.output_tokens is not None:
@@ -211,7 +242,7 @@ class ReplyState:
             for pieces, piece in ((self.text, delta.text), (self.reasoning, delta.reasoning), (self.tool, delta.tool)):
                 if piece:
                     pieces.append(piece)
-            self._tally().characters += len(delta.text) + len(delta.reasoning) + len(delta.tool)
+            self._tally.characters += len(delta.text) + len(delta.reasoning) + len(delta.tool)
         else:
             left = self._framer.finish()
             if left is not None and self._done_at is None and left.data.strip() == b"[DONE]":
