@@ -90,7 +90,16 @@ def test_workers_sit_in_the_order_of_the_start_and_others_behind_them() -> None:
 
 def test_a_worker_that_begins_anew_in_the_same_run_gets_another_seat() -> None:
     ledger = Ledger(["a"])
-    assert [ledger.join("a").worker.index for _ in range(3)] == [0, 1, 2]
+    seats = []
+    for _ in range(3):
+        seats.append(ledger.join("a"))
+        seats[-1].take(batch(seq=0))
+    assert [taken.worker.index for taken in seats] == [0, 1, 2]
+
+
+def test_a_worker_that_only_asks_again_keeps_its_seat() -> None:
+    ledger = Ledger(["a"])
+    assert [ledger.join(name).worker.index for name in ("a", "a", "b", "b", "a")] == [0, 0, 1, 1, 0]
 
 
 def test_nobody_writes_from_anothers_seat() -> None:

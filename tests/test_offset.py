@@ -45,6 +45,25 @@ def test_a_quick_trip_is_preferred_until_it_is_old() -> None:
     assert clock.best(long_after).half_trip_ns == 900_000
 
 
+def test_a_machine_that_slept_is_noticed_at_the_next_trip() -> None:
+    """Its CLOCK_MONOTONIC stood still meanwhile, so quick trips of before would put it back by as long."""
+    clock = OtherClock()
+    for number in range(5):
+        trip(clock, number * SECOND, 10_000, 10_000)
+    slept = 45 * SECOND
+    resumed = 6 * SECOND
+    assert clock.heard(resumed, resumed + 900_000 + AHEAD + slept, resumed + 1_800_000) == pytest.approx(slept, abs=1e6)
+    assert clock.anchor(resumed).wall(resumed) == pytest.approx((resumed + AHEAD + slept) / 1e9, abs=1e-3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**8), st.integers(0, 10**8)), min_size=2, max_size=20))
+def test_slow_and_lopsided_trips_are_no_jump(ways: list[tuple[int, int]]) -> None:
+    clock = OtherClock()
+    for number, (there, back) in enumerate(ways):
+        sent = number * SECOND
+        assert clock.heard(sent, sent + there + AHEAD, sent + there + back) == 0
+
+
 def test_only_the_latest_trips_are_kept() -> None:
     clock = OtherClock()
     for number in range(KEPT + 10):

@@ -39,10 +39,24 @@ class OtherClock:
     def __len__(self) -> int:
         return len(self._readings)
 
-    def heard(self, sent: int, wall_ns: int, received: int) -> None:
-        """A round trip, on our CLOCK_MONOTONIC; one that ends before it began is passed over."""
-        if received >= sent:
-            self._readings.append(Reading((sent + received) // 2, wall_ns, (received - sent + 1) // 2))
+    def heard(self, sent: int, wall_ns: int, received: int) -> int:
+        """A round trip, on our CLOCK_MONOTONIC; one that ends before it began is passed over.
+
+        Where it contradicts what was heard before, a machine was suspended, and what was heard before is forgotten.
+        Returns by how many nanoseconds our clock fell behind then (0: it did not).
+        """
+        if received < sent:
+            return 0
+        new = Reading((sent + received) // 2, wall_ns, (received - sent + 1) // 2)
+        jump = 0
+        if self._readings:
+            old = self.best(received)
+            moved = (new.wall_ns - new.monotonic_ns) - (old.wall_ns - old.monotonic_ns)
+            if abs(moved) > new.half_trip_ns + old.uncertainty_ns(received):
+                jump = moved
+                self._readings.clear()
+        self._readings.append(new)
+        return jump
 
     def best(self, now: int) -> Reading:
         """The reading that is the surest at our `now`. Raises ValueError if there is none."""

@@ -45,8 +45,9 @@ def current_run(environment: Any) -> Run | None:
 
 
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
-    kinds = {MasterRunner: MasterSession, WorkerRunner: WorkerSession}
-    session = environment.tokenswarm = kinds.get(type(runner), LocalSession)(environment)
+    kinds: dict[type, type[Session]] = {MasterRunner: MasterSession, WorkerRunner: WorkerSession}
+    chosen = next((session for kind, session in kinds.items() if isinstance(runner, kind)), LocalSession)
+    session = environment.tokenswarm = chosen(environment)
     try:
         session.prepare()
     except TokenswarmError as error:

@@ -152,7 +152,8 @@ COLUMNS: Final[tuple[str, ...]] = RequestRecord.__struct_fields__
 
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _UNPRINTED = (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))  # the last: text direction
-_CONTROLS = {code: repr(chr(code))[1:-1] for code in _UNPRINTED}
+_SURROGATES = range(0xD800, 0xE000)  # alone they are no text, and cannot be encoded
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*_UNPRINTED, *_SURROGATES)}
 
 
 def one_line(text: str) -> str:

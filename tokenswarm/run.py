@@ -136,8 +136,6 @@ class Run:
         of which Locust is yet to be told."""
         self.stopping = self.finished = True
         self._ticker.kill(block=False)
-        if self._before_tick is not None:
-            self._before_tick(self.recorder)
         cut = self.recorder.finish()
         for client in self._clients:
             client.close()

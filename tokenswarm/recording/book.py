@@ -18,7 +18,7 @@ from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
 from tokenswarm.recording import directory, manifest
 from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
 from tokenswarm.recording.ledger import FINISHED, LATE, LOST, Ledger, Seat
-from tokenswarm.recording.messages import Batch
+from tokenswarm.recording.messages import Batch, Done
 from tokenswarm.timing import Anchor
 
 
@@ -97,22 +97,43 @@ class Book:
         self._changed = True
 
     def take(self, batch: Batch, client_id: str = "") -> None:
-        """Write down what a worker measured. Raises MessageError on a batch that cannot be of this run."""
+        """Write down what a worker measured, also after the end. Raises MessageError on a batch that cannot be of this
+        run, and RunDirectoryError where the files are gone."""
         seat = self.ledger.seat(batch.worker, client_id)
         seat.heard = time.monotonic()
         if not seat.take(batch):
             return
         seat.worker.last_report = self.now()
+        if not self.ended:
+            self._write(seat, batch)
+            return
+        self._directory.reopen(REQUESTS, INTERVALS, RESPONSES if self.options.save_responses else None)
+        try:
+            self._write(seat, batch)
+        finally:
+            self.rows_lost += self._directory.close()[0]
+        self._conclude_late(seat)
+
+    def done(self, message: Done, client_id: str = "") -> None:
+        """A worker's load has ended. Raises MessageError."""
+        seat = self.ledger.seat(message.worker, client_id)
+        seat.heard = time.monotonic()
+        seat.done(message)
+        if self.ended:
+            self._conclude_late(seat)
+
+    def _write(self, seat: Seat, batch: Batch) -> None:
         for name, lines in ((REQUESTS, batch.rows), (RESPONSES, batch.responses), (INTERVALS, batch.interval)):
             if lines and (name != RESPONSES or self.options.save_responses):
                 self._append(name, lines)
         self.rows_written += batch.row_count
         for text in batch.problems:
-            self.problem(f"{_named(seat)}: {one_line(text)}" if client_id else text)
+            self.problem(f"{_named(seat)}: {one_line(text)}" if seat.worker.client_id else text)
 
     def problem(self, text: str) -> None:
         """Something went wrong that the run must tell: on the console now, in run.json at the end."""
         self.problems.append(text)
+        self._changed = True
         self._say(text)
 
     def mark(self, event: str, users: int) -> None:
@@ -147,20 +168,6 @@ class Book:
         self._boundary("stopped", 0)
         self._write_manifest()
 
-    def take_late(self, batch: Batch, client_id: str) -> None:
-        """As `take`, after the end. Raises MessageError, and RunDirectoryError where the files are gone."""
-        self._directory.reopen(REQUESTS, INTERVALS, RESPONSES if self.options.save_responses else None)
-        try:
-            self.take(batch, client_id)
-        finally:
-            self.rows_lost += self._directory.close()[0]
-        seat = self.ledger.seat(batch.worker, client_id)
-        if seat.worker.status != LATE:
-            seat.worker.status = LATE
-            again = f"tokenswarm report {self.path}"
-            self.problem(f"{_named(seat)} came back after the run was over. Its rows are in now; judge again: {again}")
-        self._write_manifest()
-
     def set_verdict(self, verdict: Any) -> None:
         """The verdict, once the results are there."""
         self._verdict = verdict
@@ -169,6 +176,13 @@ class Book:
     def redact(self, text: str) -> str:
         """Text in which no key or expanded header value stands."""
         return redact(text, self._secrets)
+
+    def _conclude_late(self, seat: Seat) -> None:
+        if seat.worker.status == LOST and seat.complete:
+            seat.worker.status = LATE
+            again = f"tokenswarm report {self.path}"
+            self.problem(f"{_named(seat)} came back after the run was over. Its rows are in now; judge again: {again}")
+        self._write_manifest()
 
     def _conclude(self, seat: Seat) -> None:
         worker = seat.worker
@@ -196,6 +210,7 @@ class Book:
 
     def _boundary(self, event: str, users: int) -> None:
         self._boundaries.append({"time": self.now(), "event": event, "users": users})
+        self._changed = True
 
     def _write_manifest(self) -> None:
         self._changed = False

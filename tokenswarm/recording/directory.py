@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import tempfile
@@ -100,7 +101,11 @@ class RunDirectory:
         """Replace a JSON file atomically; a problem comes back as a sentence."""
         part = self.path / f".{name}.part"
         try:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+            data = msgspec.json.encode(value)
+        except UnicodeEncodeError:  # half a character, say from a command line in another encoding: written as \udcff
+            data = json.dumps(msgspec.to_builtins(value)).encode()
+        try:
+            part.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
             os.replace(part, self.path / name)
         except OSError as error:
             part.unlink(missing_ok=True)

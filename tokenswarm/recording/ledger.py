@@ -113,9 +113,11 @@ class Ledger:
         return len(self._seats)
 
     def join(self, client_id: str, **known: Any) -> Seat:
-        """Give a worker its seat: the one kept for it, or the next one after all those."""
-        index = self._order.get(client_id, -1)
-        if index < 0 or index in self._seats:
+        """Give a worker its seat: the one kept for it, or the next one after all those. One that asks again before it
+        has sent anything keeps it."""
+        mine = [seat.worker.index for seat in self._seats.values() if seat.worker.client_id == client_id]
+        index = mine[-1] if mine else self._order.get(client_id, -1)
+        if index < 0 or (index in self._seats and self._seats[index].worker.batches):
             index = max(self.expected, *(seat + 1 for seat in self._seats), 0)
         seat = self._seats[index] = Seat(Worker(index=index, client_id=client_id, **known))
         return seat

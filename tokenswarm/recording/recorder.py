@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from tokenswarm import histogram
-from tokenswarm.record import INCOMPLETE, RequestRecord, csv_rows
+from tokenswarm.record import INCOMPLETE, RequestRecord, csv_rows, one_line
 from tokenswarm.recording.messages import Batch, Totals
 from tokenswarm.timing import Anchor, Tally, Timeline
 
@@ -113,7 +113,7 @@ class Recorder:
 
     def problem(self, text: str) -> None:
         """Something went wrong that the run must tell; it goes out with the next batch."""
-        self._problems.append(text)
+        self._problems.append(one_line(text))
 
     def tick(self) -> None:
         """Hand on the rows that ended and the interval since the last tick."""

@@ -16,7 +16,7 @@ from tokenswarm.recording import directory
 from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
 from tokenswarm.recording.messages import Batch, Done, Message, encode, kind
 
-RESEND_SECONDS: Final = 10.0
+RESEND_SECONDS: Final = 5.0
 
 
 class Shipper:
@@ -34,9 +34,8 @@ class Shipper:
         return not self._held
 
     def ship(self, batch: Batch) -> None:
-        """Send a batch; and again what was sent long ago and not confirmed."""
+        """Send a batch."""
         self._ship(batch.seq, batch)
-        self.send_again()
 
     def done(self, message: Done) -> None:
         """Say that there will be no more."""
@@ -47,7 +46,7 @@ class Shipper:
         self._held.pop(seq, None)
 
     def send_again(self) -> None:
-        """A connection that was made anew may have lost what was on its way."""
+        """What was sent long ago and not confirmed: a connection that broke may have lost what was on its way."""
         due = time.monotonic() - RESEND_SECONDS
         for seq, (message, sent) in list(self._held.items()):
             if sent <= due:
@@ -77,5 +76,6 @@ class Shipper:
         return place.path, sum(batch.row_count for batch in batches)
 
     def _ship(self, seq: int, message: Message) -> None:
+        data = encode(message)
         self._held[seq] = message, time.monotonic()
-        self._send(kind(message), encode(message))
+        self._send(kind(message), data)

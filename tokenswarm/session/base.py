@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 
@@ -29,6 +29,7 @@ class Session:
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.given = environment.parsed_options
+        self._interrupts = 0
 
     @property
     def book(self) -> Book | None:
@@ -47,6 +48,9 @@ class Session:
     def current_run(self) -> Run | None:
         """What this process's users run, or None where there is no run for them. May wait for a run that begins."""
         return None
+
+    def cut(self) -> None:
+        """What is in flight ends now, as incomplete rows."""
 
     def close(self) -> None:
         """Ends what runs beside us."""
@@ -81,6 +85,12 @@ class Session:
         _log.error("The load test was not started. %s", why)
         self.environment.runner.log_exception("local", f"The load test was not started. {why}", why)
 
+    def refuse_start_while_ending(self, book: Book) -> NoReturn:
+        """Locust would mix both runs. Ends the greenlet that starts: all else would leave Locust running for nobody."""
+        book.problem("Locust's own tables were cleared by a start while the run was still ending.")
+        self.say_refusal("It came while the run before was still ending: start again when that has stopped.")
+        raise gevent.GreenletExit
+
     def accept_after_refusal(self) -> None:
         """An earlier start was refused; this one mended it."""
         if self.environment.process_exit_code == EXIT_REFUSED:
@@ -91,11 +101,17 @@ class Session:
         # Python would raise KeyboardInterrupt in whatever user runs just now, and cost that user's request.
         hub = gevent.get_hub()
         self._interrupt = hub.loop.signal(signal.SIGINT, ref=False)
-        self._interrupt.start(hub.parent.throw, KeyboardInterrupt)
         inspect.stack()  # as Locust does when it stops: the first time takes 50 ms, better now than with tokens coming
-        if self.headless and self.environment.shape_class:
-            # Locust's own handler comes after the whole shape; until then a SIGTERM would kill us with our rows.
+        if self.headless and self.environment.shape_class and not self.given.worker:
+            # Locust's own handling begins after the whole shape; until then either would end us without our rows.
+            self._interrupt.start(self._interrupted)
             gevent.signal_handler(signal.SIGTERM, self.environment.runner.quit)
+        else:
+            self._interrupt.start(hub.parent.throw, KeyboardInterrupt)
+
+    def _interrupted(self) -> None:
+        gevent.spawn(self.cut if self._interrupts else self.environment.runner.quit)
+        self._interrupts += 1
 
 
 def machine() -> str:

@@ -94,8 +94,9 @@ class Keeping:
         if waiting and limit:
             _log.info("Waiting up to %g s for %d requests in flight; Ctrl-C cuts them.", limit, waiting)
 
-    def end(self) -> Book | None:
-        """The run is over: close the book and begin with its results. Returns it if there was one."""
+    def end(self, judge: bool = True) -> Book | None:
+        """The run is over: close the book and begin with its results, unless there was none to `judge`. Returns it if
+        there was one."""
         book, self.book = self.book, None
         if book is None:
             return None
@@ -107,7 +108,8 @@ class Keeping:
             self._csv.finish()
         if book.incomplete:
             self._worst_exit = EXIT_ROWS_LOST
-        self._results.append(gevent.spawn(self._write_results, book))
+        if judge:
+            self._results.append(gevent.spawn(self._write_results, book))
         return book
 
     def wait_for_results(self) -> None:

@@ -24,6 +24,9 @@ def keep_listening(runner: Any) -> None:
     handle = runner.handle_message
 
     def handle_message(client_id: str, message: Any) -> None:
+        if message.node_id != client_id:
+            _refused(client_id, f"it claims to come from {message.node_id!r}")
+            return
         if message.type == "stats" and client_id not in runner.clients:
             _refused(client_id, "statistics of nobody who is a worker")
             return
@@ -41,7 +44,7 @@ def keep_listening(runner: Any) -> None:
         zmqrpc.Server.recv_from_client = _refusing(zmqrpc.Server.recv_from_client)  # type: ignore[method-assign]
 
 
-def hears_now(runner: Any) -> bool:
+def hears_now() -> bool:
     """Whether it is the listening greenlet itself that runs, so that waiting for a message would be for ever."""
     return id(getcurrent()) in _hearing
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tokenswarm import options as opts
 from tokenswarm.protocols import PROTOCOLS
+from tokenswarm.record import ERROR_LENGTH, one_line
 from tokenswarm.recording.messages import Assignment, Batch
 from tokenswarm.recording.recorder import Recorder
 from tokenswarm.run import Run, make_transport
@@ -94,7 +95,7 @@ class Loading:
         if self.run is None:
             return
         counts = self.run.recorder.exceptions
-        text = self.run.redact(str(exception))
+        text = one_line(self.run.redact(str(exception)))[:ERROR_LENGTH]
         counts[text if text in counts or len(counts) < MOST_EXCEPTIONS else "others"] += 1
 
 

@@ -6,8 +6,6 @@ import os
 import socket
 from typing import Any
 
-import gevent
-
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
 from tokenswarm.recording.book import Book
@@ -54,16 +52,17 @@ class LocalSession(Session):
         events.quitting.add_listener(self._on_quitting)
         events.quit.add_listener(self._on_quit)
 
+    def cut(self) -> None:
+        """As `Session` has it."""
+        self._loading.cut()
+
     def close(self) -> None:
         """As `Session` has it."""
         self._keeping.close()
 
     def _on_start(self, **_: Any) -> None:
         if self.book is not None:
-            self.book.problem("Locust's own tables were cleared by a start while the run was still ending.")
-            self.say_refusal("It came while the run before was still ending: start again when that has stopped.")
-            gevent.spawn(self._end_refused_start)
-            return
+            self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given)
             origin, target = self._loading.check(options, self.host())
@@ -94,8 +93,7 @@ class LocalSession(Session):
         if run is None or book is None:
             return
         self._loading.end()
-        done = Done(run=book.run_id, worker=0, batches=run.recorder.batches)
-        book.ledger.seat(0, "").done(done)
+        book.done(Done(run=book.run_id, worker=0, batches=run.recorder.batches))
         self._keeping.end()
 
     def _on_quitting(self, **_: Any) -> None:
@@ -103,22 +101,13 @@ class LocalSession(Session):
         try:
             self.environment.runner.quit()
         except KeyboardInterrupt:
-            self._loading.cut()
+            self.cut()
             self._on_stop()
         self._keeping.wait_for_results()
         self.close()
 
     def _on_quit(self, **_: Any) -> None:
         self._keeping.print_summary()
-
-    def _end_refused_start(self) -> None:
-        """A start during a stop leaves Locust running, by its own account, with nobody to run."""
-        while self.book is not None:
-            gevent.sleep(0.05)
-        runner = self.environment.runner
-        if runner.spawning_greenlet is not None:
-            runner.spawning_greenlet.kill()
-        runner.stop()
 
 
 def limit_stop_timeout(environment: Any, options: opts.Options) -> None:

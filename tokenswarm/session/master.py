@@ -6,10 +6,13 @@ import ipaddress
 import logging
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import gevent
 import psutil
+from locust.exception import RPCError
+from locust.runners import STATE_STOPPING
 
 import tokenswarm
 from tokenswarm import options as opts
@@ -42,6 +45,8 @@ SILENT_SECONDS: Final = 40.0
 """A worker that said nothing for so long is not waited for any more."""
 STOP_MARGIN_SECONDS: Final = 60.0
 """What stopping may take beyond the stop timeout."""
+REPEAT_SECONDS: Final = 3.0
+"""How often a worker is asked again to finish: a connection that breaks may take what was on its way along."""
 CUT_SECONDS: Final = 15.0
 TELL_SECONDS: Final = 5.0
 
@@ -58,7 +63,9 @@ class MasterSession(Session):
         self._origin: Origin | None = None
         self._books: dict[str, Book] = {}
         self._drain: gevent.Greenlet | None = None
+        self._drains_unheard = False
         self._cut_by: float | None = None
+        self._refused = False
 
     @property
     def book(self) -> Book | None:
@@ -99,6 +106,8 @@ class MasterSession(Session):
     # The start
 
     def _on_start(self, **_: Any) -> None:
+        if self.book is not None:
+            self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given, sends=False)
             origin = parse_origin(self.host())
@@ -107,7 +116,7 @@ class MasterSession(Session):
             self.refuse(str(error))
             return
         self.accept_after_refusal()
-        self._origin, self._drain, self._cut_by = origin, None, None
+        self._origin, self._drain, self._cut_by, self._refused = origin, None, None, False
         self._books[book.run_id] = book
 
     def _workers(self) -> list[str]:
@@ -120,6 +129,9 @@ class MasterSession(Session):
         if hello is None:
             return
         book, origin = self.book, self._origin
+        if msg.node_id not in self.environment.runner.clients:
+            self._refuse_message(msg, MessageError("it is nobody's who is a worker"))
+            return
         if book is None or origin is None or self._drain is not None:
             self._send(msg.node_id, Assignment(refused="no run is on"))
             return
@@ -150,7 +162,7 @@ class MasterSession(Session):
         try:
             seat = book.ledger.seat(ready.worker, msg.node_id)
         except MessageError as error:
-            if not ready.refused:
+            if not ready.refused or msg.node_id not in self.environment.runner.clients:
                 self._refuse_message(msg, error)
                 return
             seat = None
@@ -163,10 +175,18 @@ class MasterSession(Session):
     def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
         if seat is not None and not seat.worker.batches:
             seat.done(Done(run=book.run_id, worker=seat.worker.index, batches=0))
-        if self._drain is None:
-            who = f"worker {seat.worker.index} on {seat.worker.hostname}" if seat else "a worker"
-            text = one_line(f"By {who}: {why}")
-            book.problem(text)
+        if self._drain is not None:
+            return
+        who = one_line(f"worker {seat.worker.index} on {seat.worker.hostname}" if seat else "a worker")
+        if any(other.worker.batches for other in book.ledger):  # it came later: its share goes to the others
+            book.problem(f"The run goes on without {who}: {one_line(why)}")
+            if seat is not None:
+                self.environment.runner.send_message("quit", client_id=seat.worker.client_id)
+            return
+        text = f"By {who}: {one_line(why)}"
+        book.problem(text)
+        if not self._refused:
+            self._refused = True
             self.refuse(text)
 
     # While it lasts
@@ -184,11 +204,7 @@ class MasterSession(Session):
         if batch is None:
             return
         try:
-            book = self._named_book(batch.run)
-            if book.ended:
-                book.take_late(batch, msg.node_id)
-            else:
-                book.take(batch, msg.node_id)
+            self._named_book(batch.run).take(batch, msg.node_id)
         except (MessageError, RunDirectoryError) as error:
             self._refuse_message(msg, error)
             return
@@ -199,8 +215,7 @@ class MasterSession(Session):
         if done is None:
             return
         try:
-            book = self._named_book(done.run)
-            book.ledger.seat(done.worker, msg.node_id).done(done)
+            self._named_book(done.run).done(done, msg.node_id)
         except MessageError as error:
             self._refuse_message(msg, error)
             return
@@ -226,27 +241,33 @@ class MasterSession(Session):
         book = self.book
         if book is None:
             return
+        runner = self.environment.runner
         if self._drain is None:
             self._keeping.stopping()
+            runner.update_state(STATE_STOPPING)  # or shapes, edits and redistribution would go on meanwhile
+            if not runner.worker_count:
+                book.problem("No worker was left, so the run ended.")
+            self._drains_unheard = hears_now()
             self._drain = gevent.spawn(self._await_workers, book)
-        if not hears_now(self.environment.runner):
+        if not hears_now():
             self._drain.join()
 
     def _on_stop(self, **_: Any) -> None:
         if self._drain is None or self._drain.ready():
-            self._keeping.end()
+            self._end()
         else:
             gevent.spawn(self._end_when_drained)
 
     def _await_workers(self, book: Book) -> None:
-        self._tell_finish(book)
-        limit = self.environment.stop_timeout or 0.0
-        give_up = time.monotonic() + limit + STOP_MARGIN_SECONDS
-        tell = time.monotonic() + TELL_SECONDS
+        give_up = time.monotonic() + (self.environment.stop_timeout or 0.0) + STOP_MARGIN_SECONDS
+        ask, tell = 0.0, time.monotonic() + TELL_SECONDS
         while waiting := self._waited_for(book):
             now = time.monotonic()
             if now > min(give_up, self._cut_by or give_up):
                 return
+            if now > ask:
+                ask = now + REPEAT_SECONDS
+                self._tell_finish(book, waiting, cut=self._cut_by is not None)
             if now > tell:
                 tell = now + TELL_SECONDS
                 named = ", ".join(f"{seat.worker.index} (heard {now - seat.heard:.0f} s ago)" for seat in waiting)
@@ -268,18 +289,21 @@ class MasterSession(Session):
             and not _is_dead(seat.pid_here)
         ]
 
-    def _tell_finish(self, book: Book, cut: bool = False) -> None:
-        for seat in book.ledger:
-            self._send(seat.worker.client_id, Finish(run=book.run_id, cut=cut))
+    def _tell_finish(self, book: Book, seats: Iterable[Seat], cut: bool) -> None:
+        for seat in seats:
+            try:
+                self._send(seat.worker.client_id, Finish(run=book.run_id, cut=cut))
+            except RPCError:  # it is asked again
+                continue
 
     def _on_quitting(self, **_: Any) -> None:
         """Before Locust fixes its exit code: drain, write everything, judge. A stop during a stop cuts."""
         try:
-            if self._drain is not None and not self._drain.ready():
-                self._cut()
+            if self._drain is not None and not self._drain.ready() and not self._drains_unheard:
+                self.cut()
             self.environment.runner.quit()
         except KeyboardInterrupt:
-            self._cut()
+            self.cut()
             self.environment.runner.quit()
         self._end_when_drained()
         self._keeping.wait_for_results()
@@ -288,14 +312,18 @@ class MasterSession(Session):
     def _end_when_drained(self) -> None:
         if self._drain is not None:
             self._drain.join()
-        self._keeping.end()
+        self._end()
 
-    def _cut(self) -> None:
+    def _end(self) -> None:
+        self._keeping.end(judge=not self._refused)
+
+    def cut(self) -> None:
+        """As `Session` has it."""
         book = self.book
         if book is not None and self._drain is not None:
             _log.warning("Cutting what is in flight.")
             self._cut_by = time.monotonic() + CUT_SECONDS
-            self._tell_finish(book, cut=True)
+            self._tell_finish(book, book.ledger, cut=True)
             self._drain.join()
 
     def _on_quit(self, **_: Any) -> None:

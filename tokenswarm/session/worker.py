@@ -17,6 +17,7 @@ import tokenswarm
 from tokenswarm import options as opts
 from tokenswarm.errors import MessageError, RunDirectoryError, TargetError, TokenswarmError
 from tokenswarm.offset import OtherClock
+from tokenswarm.record import one_line
 from tokenswarm.recording.messages import (
     Assignment,
     Done,
@@ -59,6 +60,9 @@ class WorkerSession(Session):
         self._assigned = Event()
         self._begun = Event()
         self._starting: gevent.Greenlet | None = None
+        self._finishing = ""
+        """The run that the master has asked to finish."""
+        self._resender: gevent.Greenlet | None = None
         self._pinger: gevent.Greenlet | None = None
         self._shippers: dict[str, Shipper] = {}
         """By run; those of earlier runs only until the master has everything."""
@@ -99,9 +103,12 @@ class WorkerSession(Session):
             self._pinger = gevent.spawn(self._ping)
             self._take_place()
             self._begin()
-        except TokenswarmError as error:
-            _log.error("The load was not started here. %s", error)
-            self._send(Ready(run=self._place.run, worker=self._place.worker, refused=str(error)))
+        except Exception as error:
+            if not isinstance(error, TokenswarmError):
+                _log.exception("The load could not be started here.")
+            why = str(error) if isinstance(error, TokenswarmError) else repr(error)
+            _log.error("The load was not started here. %s", why)
+            self._send(Ready(run=self._place.run, worker=self._place.worker, refused=one_line(why)))
         finally:
             self._begun.set()
 
@@ -122,6 +129,8 @@ class WorkerSession(Session):
                 gevent.sleep(0.01)
         place = self._place
         self._shippers = {run_id: shipper for run_id, shipper in self._shippers.items() if not shipper.delivered}
+        if self._resender is None:
+            self._resender = gevent.spawn(self._resend)
         shipper = self._shippers[place.run] = Shipper(place.worker, self._send_bytes)
         anchor = self._clock.anchor(time.monotonic_ns())
         run = self._loading.begin(options, origin, target, place, anchor, shipper.ship, self._correct_clock)
@@ -137,6 +146,9 @@ class WorkerSession(Session):
             return
         if message.cut:
             self._loading.cut()
+        if message.run == self._finishing:  # it is asked again until it has said that it is done
+            return
+        self._finishing = message.run
         self.environment.runner.stop()
         # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
         self.environment.stop_timeout = 0.0
@@ -165,13 +177,22 @@ class WorkerSession(Session):
         try:
             runner.stop()
         except KeyboardInterrupt:
-            self._loading.cut()
+            self.cut()
+        if self._loading.run is not None:
             self._on_stop()
+        # Where a task has called runner.quit(), nobody hears the master any more.
+        listener = gevent.spawn(runner.worker) if not len(runner.greenlet) else None
         give_up = time.monotonic() + DELIVERY_SECONDS
-        while not self._delivered and len(runner.greenlet) and time.monotonic() < give_up:
+        while not self._delivered and time.monotonic() < give_up:
             gevent.sleep(0.05)
+        if listener is not None:
+            listener.kill(block=False)
         for run_id, shipper in self._shippers.items():
             self._rescue(run_id, shipper)
+
+    def cut(self) -> None:
+        """As `Session` has it."""
+        self._loading.cut()
 
     @property
     def _delivered(self) -> bool:
@@ -189,6 +210,12 @@ class WorkerSession(Session):
             path, rows = rescued
             _log.error("The master did not confirm the last %d rows of %s; they are in %s", rows, run_id, path)
 
+    def _resend(self) -> None:
+        while True:
+            gevent.sleep(1.0)
+            for shipper in list(self._shippers.values()):
+                shipper.send_again()
+
     # The clock
 
     def _ping(self) -> None:
@@ -203,8 +230,12 @@ class WorkerSession(Session):
     def _on_pong(self, msg: Any, **_: Any) -> None:
         received = time.monotonic_ns()
         message = self._read(msg, Pong)
-        if message is not None:
-            self._clock.heard(message.sent, message.wall, received)
+        if message is None:
+            return
+        jump = self._clock.heard(message.sent, message.wall, received)
+        if jump and self._loading.run is not None:
+            text = f"its clock jumped by {jump / 1e9:+.3f} s against the master's: one of the machines was suspended"
+            self._loading.run.recorder.problem(text)
 
     def _correct_clock(self, recorder: Recorder) -> None:
         now = time.monotonic_ns()
