@@ -28,6 +28,8 @@ from tokenswarm.transport.tls import tls_broke, tls_error
 
 _log = logging.getLogger("tokenswarm")
 _plain_socket: Final = get_original("socket", "socket")
+RECORD_BYTES: Final = 16384
+"""The most that one record of TLS holds."""
 
 
 class Exchange(Protocol):
@@ -257,20 +259,24 @@ class Connection:
             self._writable.set()  # a sender that still waits need not
 
     def _push_decrypted(self, session: ssl.SSLObject, data: bytes, at: int, low: int, now: int, clock: Clock) -> None:
-        self._incoming.write(data)
+        incoming = self._incoming
+        incoming.write(data)
         pieces = []
         ended, broken = False, None
         try:
-            while piece := session.read(READ_BYTES):
+            # Not until it wants more: raising that costs more than decrypting a chunk.
+            while incoming.pending and not ended:
+                piece = session.read(RECORD_BYTES)
                 pieces.append(piece)
-            ended = True
+                ended = not piece
         except ssl.SSLWantReadError:
-            if self._outgoing.pending:
-                self._outgoing_alert()  # the answer to a key update, small enough for one send
+            pass  # what is left is the beginning of a record
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
             broken = error
+        if self._outgoing.pending and broken is None:
+            self._outgoing_alert()  # the answer to a key update, small enough for one send
         if pieces:
             self._push(b"".join(pieces), at, low, now, clock)
         if broken is not None:
