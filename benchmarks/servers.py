@@ -24,6 +24,8 @@ from tokenswarm.simulator.sendlog import SendRecord
 STEP_MS = 20
 OUTPUT_TOKENS = 128
 """The length of every reply, in chunks."""
+MOST_SECONDS = 3600
+"""After which a sender ends whatever happens."""
 SOURCE = Path(__file__).with_name("sender.c")
 
 
@@ -101,12 +103,12 @@ def sender(streams: int, folder: Path, core: int, tls: bool = False, groups: int
     Raises RuntimeError if it cannot be compiled.
     """
     log = folder / "sends.jsonl"
-    command = [str(compile_sender(folder, tls)), "--log", str(log), "--chunks", str(OUTPUT_TOKENS)]
-    command += ["--rate", str(1000 // STEP_MS), "--groups", str(groups or streams)]
+    numbers = OUTPUT_TOKENS, 1000 // STEP_MS, groups or streams, MOST_SECONDS
+    command = [str(compile_sender(folder, tls)), str(log), *map(str, numbers)]
     options: list[str] = []
     if tls:
         authority, certificate = certify(folder)
-        command += ["--cert", str(certificate), "--key", str(certificate)]
+        command += [str(certificate)]
         options = ["--ca-bundle", str(authority)]
     with _process(command, core) as (process, url):
         server = Server(url, log, options)

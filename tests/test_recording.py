@@ -75,6 +75,13 @@ def timeline() -> Timeline:
     return made
 
 
+def slow_timeline() -> Timeline:
+    """Each chunk in a second of its own: 60, 80, 120 and 140."""
+    made = timeline()
+    made.at = [at * 1000 for at in made.at]
+    return made
+
+
 def test_a_row_by_the_definitions() -> None:
     record = RequestRecord(id="a", output_tokens=10)
     measure(record, timeline(), ANCHOR)
@@ -140,16 +147,25 @@ def test_nothing_received_is_nothing_measured() -> None:
 
 
 def test_tokens_go_to_the_chunks_that_brought_them() -> None:
-    by_characters = timeline()
-    assert by_characters.spread(10) == [(60 * MS, 2), (80 * MS, 2), (120 * MS, 2), (140 * MS, 4)]
-    by_usage = timeline()
+    by_characters = slow_timeline()
+    assert by_characters.spread(10) == [(60, 2), (80, 2), (120, 2), (140, 4)]
+    by_usage = slow_timeline()
     by_usage.cumulative = [1, 4, 5, 10]
     assert [tokens for _, tokens in by_usage.spread(10)] == [1, 3, 1, 5]
     for nonsense in ([0, 0, 0, 0], [5, 4, 6, 10]):
         by_usage.cumulative = nonsense
         assert [tokens for _, tokens in by_usage.spread(10)] == [2, 2, 2, 4], "by characters then"
     assert Timeline(start=0).spread(10) == []
-    assert [tokens for _, tokens in timeline().spread(4)] == [1, 1, 1, 1], "one each, however long its text"
+    assert [tokens for _, tokens in slow_timeline().spread(4)] == [1, 1, 1, 1], "one each, however long its text"
+
+
+def test_tokens_are_summed_over_the_seconds_of_the_clock_that_is_meant() -> None:
+    line = timeline()
+    line.at = [900 * MS, 999 * MS, 1000 * MS, 3000 * MS]
+    assert line.spread(10) == [(0, 4), (1, 2), (3, 4)]
+    assert line.spread(10, 50 * MS) == [(0, 2), (1, 4), (3, 4)]
+    assert line.spread(10, -MS) == [(0, 6), (2, 4)]
+    assert line.spread(10, 7_000_000_000) == [(7, 4), (8, 2), (10, 4)]
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.floats(0, 100))

@@ -99,3 +99,48 @@ def test_https_to_a_plain_port_and_http_to_a_tls_port(callers: Any, authority: A
         assert "http://" in str(call.exchange.error)
     with scripted(replies, authority.server()) as server:
         assert outcome(callers(server.url.replace("https:", "http:")).call())[1] in ("truncated", "malformed")
+
+
+class Records:
+    """A server's TLS over a plain peer, so that a test decides which bytes of which records go out together."""
+
+    def __init__(self, peer: Peer, context: ssl.SSLContext) -> None:
+        self._peer = peer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def request(self) -> bytes:
+        """What the client says once hands are shaken."""
+        while True:
+            try:
+                self._session.do_handshake()
+                return self._session.read(65536)
+            except ssl.SSLWantReadError:
+                self._peer.sock.sendall(self._outgoing.read())
+                self._incoming.write(self._peer.sock.recv(65536))
+
+    def encrypt(self, *plain: bytes) -> bytes:
+        """A record each."""
+        for data in plain:
+            self._session.write(data)
+        return self._outgoing.read()
+
+
+@pytest.mark.parametrize("rest", [b"", END[-1:]])
+def test_records_that_come_together_are_all_handed_on(callers: Any, authority: Authority, rest: bytes) -> None:
+    context = authority.server()
+
+    def script(peer: Peer) -> None:
+        records = Records(peer, context)
+        assert records.request()
+        end = event("c", "stop") + DONE + END
+        data = records.encrypt(HEAD + event("a"), event("b"), end.removesuffix(rest), *filter(None, [rest]))
+        peer.send(data[:-10])
+        time.sleep(0.05)
+        peer.send(data[-10:])
+        peer.stop.wait(5)
+
+    with scripted(script) as server:
+        call = callers(server.url.replace("http:", "https:"), ca_bundle=authority.bundle).call()
+    assert outcome(call) == ("abc", None)
+    assert call.timeline.max_read_chunks == (2 if rest == b"" else 3), "cut inside a record: that one comes later"

@@ -164,9 +164,9 @@ class Call:
         record.clock = "kernel" if exchange.kernel_clock and exchange.response_bytes else "user"
         record.finish_reason = exchange.finish_reason
         record.http_status = record.http_status or exchange.status
-        record.output_chars = sum(
-            len(p) for pieces in (exchange.text, exchange.reasoning, exchange.tool) for p in pieces
-        )
+        if not self.timeline.at:  # else it is measured by its chunks
+            whole = (*exchange.text, *exchange.reasoning, *exchange.tool)
+            record.output_chars = sum(map(len, whole))
         usage = exchange.usage
         if usage is not None:
             record.input_tokens, record.cached_tokens = usage.input_tokens, usage.cached_tokens
@@ -179,9 +179,11 @@ class Call:
         return hidden if record.token_source == "usage" else 0
 
     def _first_token(self) -> None:
+        hook = self._user.environment.events.first_token
+        if not hook._handlers:  # nobody listens, and a greenlet costs as much as a dozen chunks
+            return
         # In the event loop's own callback: listeners may block, so they get a greenlet of their own.
         ttft_ms = (self.timeline.at[0] - self.timeline.start) / 1e6
-        hook = self._user.environment.events.first_token
         gevent.spawn(hook.fire, user=self._user, name=self.record.name, ttft_ms=ttft_ms)
 
     def tell(self) -> None:

@@ -150,6 +150,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
 
 COLUMNS: Final[tuple[str, ...]] = RequestRecord.__struct_fields__
 
+_TIMES = frozenset(column for column in COLUMNS if column.endswith("_time"))
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _UNPRINTED = (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))  # the last: text direction
 _SURROGATES = range(0xD800, 0xE000)  # alone they are no text, and cannot be encoded
@@ -158,7 +159,7 @@ _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*_UNPRINTED, *_SURROGATES)
 
 def one_line(text: str) -> str:
     """Untrusted text for a terminal or a cell: on one line, control characters written out (`\\n`, `\\x1b`)."""
-    return text.translate(_CONTROLS)
+    return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def guard(text: str) -> str:
@@ -169,14 +170,14 @@ def guard(text: str) -> str:
 
 
 def _cell(column: str, value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6f}" if column in _TIMES else f"{value:.3f}"
     if value is None:
         return ""
     if isinstance(value, str):
         return guard(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.6f}" if column.endswith("_time") else f"{value:.3f}"
     return str(value)
 
 
@@ -190,7 +191,7 @@ def csv_rows(records: Iterable[RequestRecord]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     for record in records:
-        writer.writerow([_cell(column, getattr(record, column)) for column in COLUMNS])
+        writer.writerow(map(_cell, COLUMNS, msgspec.structs.astuple(record)))
     return out.getvalue()
 
 

@@ -9,9 +9,13 @@ merged in one read while the client was late.
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
 from collections.abc import Sequence
+from operator import sub
 
 import msgspec
+
+SECOND_NS = 1_000_000_000
 
 LATE_NS = 1_000_000
 """A client busy for less than this before a read is not late: what it then reads together was sent together."""
@@ -117,6 +121,8 @@ class Timeline:
     def gaps(self) -> list[int]:
         """Nanoseconds between successive output chunks whose arrivals are both certain; others are unknown, not 0."""
         at, low = self.at, self.low
+        if low == at:
+            return list(map(sub, at[1:], at))
         return [at[i] - at[i - 1] for i in range(1, len(at)) if low[i] == at[i] and low[i - 1] == at[i - 1]]
 
     def read_ended(self, first: int, last_is_exact: bool, handled: int, tally: Tally) -> None:
@@ -151,21 +157,33 @@ class Timeline:
                 tally.itl_ns.append(at[i] - at[i - 1])
             i += 1
 
-    def spread(self, tokens: int) -> list[tuple[int, float]]:
-        """Output tokens over the chunks that brought them: (arrival, tokens), by the server's own running count where
-        it told one with every chunk; evenly where there is about one a chunk; else by characters."""
-        at = self.at
-        steps = [b - a for a, b in zip([0, *self.cumulative], self.cumulative, strict=False)]
-        if len(steps) == len(at) and sum(steps) > 0 and min(steps) >= 0:
-            counts: Sequence[int] = steps
-        elif any(self.characters) and abs(tokens - len(at)) > ONE_EACH * len(at):
-            counts = self.characters
-        else:
-            counts = [1] * len(at)
-        total = sum(counts)
-        if total <= 0:
-            return []
-        return [(t, tokens * n / total) for t, n in zip(at, counts, strict=True)]
+    def spread(self, tokens: int, offset_ns: int = 0) -> list[tuple[int, float]]:
+        """Output tokens over the seconds in which the chunks that brought them came: (whole second, tokens).
+
+        `offset_ns` leads from our clock to the one whose seconds are meant.
+        """
+        at, weights = self.at, self._weights(tokens)
+        total = sum(weights)
+        seconds: list[tuple[int, float]] = []
+        first = 0 if total > 0 else len(at)
+        while first < len(at):
+            second = (at[first] + offset_ns) // SECOND_NS
+            end = bisect_left(at, (second + 1) * SECOND_NS - offset_ns, first)
+            seconds.append((second, tokens * sum(weights[first:end]) / total))
+            first = end
+        return seconds
+
+    def _weights(self, tokens: int) -> Sequence[int]:
+        """Each chunk's share of the tokens: by the server's own running count where it told one with every chunk;
+        evenly where there is about one a chunk; else by characters."""
+        count = len(self.at)
+        if len(self.cumulative) == count:
+            steps = [b - a for a, b in zip([0, *self.cumulative], self.cumulative, strict=False)]
+            if sum(steps) > 0 and min(steps) >= 0:
+                return steps
+        if any(self.characters) and abs(tokens - count) > ONE_EACH * count:
+            return self.characters
+        return [1] * count
 
 
 def percentile(values: Sequence[float], q: float) -> float:

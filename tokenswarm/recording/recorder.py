@@ -163,14 +163,14 @@ class Recorder:
         tokens = record.output_tokens
         if tokens is None:
             return
-        # Whole seconds of the epoch, without a float each: this runs once a chunk of every reply.
+        # Whole seconds of the epoch.
         offset = self.anchor.wall_ns - self.anchor.monotonic_ns
         output = self._output
         if line.at:
             totals.output_tokens += tokens
             totals.token_chunks += len(line.at)
-            for at, share in line.spread(tokens):
-                output[(offset + at) // 1_000_000_000] += share
+            for second, share in line.spread(tokens, offset):
+                output[second] += share
         else:
             totals.whole_tokens += tokens
             output[(offset + (line.end or line.start)) // 1_000_000_000] += tokens

@@ -28,6 +28,8 @@ from tokenswarm.transport.tls import tls_broke, tls_error
 
 _log = logging.getLogger("tokenswarm")
 _plain_socket: Final = get_original("socket", "socket")
+RECORD_BYTES: Final = 16384
+"""The most that one record of TLS holds."""
 
 
 class Exchange(Protocol):
@@ -224,10 +226,24 @@ class Connection:
 
     def received(self, data: bytes, at: int, low: int, handled: int, clock: Clock) -> None:
         """As `Sink` has it."""
-        if self._session is None:
-            self._push(data, at, low, handled, clock)
-        else:
-            self._push_decrypted(self._session, data, at, low, handled, clock)
+        ended, broken = False, None
+        if self._session is not None:
+            data, ended, broken = self._decrypt(self._session, data)
+        exchange = self._exchange
+        if data and exchange is None:
+            self.close()  # nobody asked: not a connection to send another request on
+        elif data and exchange is not None:
+            try:
+                exchange.feed(data, at, low, handled, clock)
+            except Exception as error:  # here is nobody else to catch it, and the request must end
+                _log.exception("A reply could not be handled.")
+                self._fail(RequestError("client", f"the reply could not be handled: {error!r}"), handled)
+            if exchange.finished:
+                self._writable.set()  # a sender that still waits need not
+        if broken is not None:
+            self._fail(tls_broke(broken), handled)
+        elif ended and self.alive:
+            self.ended(handled)
 
     def ended(self, at: int) -> None:
         """As `Sink` has it."""
@@ -242,41 +258,27 @@ class Connection:
         text = "the server reset the connection" if reset else f"the connection broke: {os.strerror(error_number)}"
         self._fail(RequestError("truncated", text), at)
 
-    def _push(self, data: bytes, at: int, low: int, now: int, clock: Clock) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            self.close()  # nobody asked: not a connection to send another request on
-            return
-        try:
-            exchange.feed(data, at, low, now, clock)
-        except Exception as error:  # here is nobody else to catch it, and the request must end
-            _log.exception("A reply could not be handled.")
-            self._fail(RequestError("client", f"the reply could not be handled: {error!r}"), now)
-            return
-        if exchange.finished:
-            self._writable.set()  # a sender that still waits need not
-
-    def _push_decrypted(self, session: ssl.SSLObject, data: bytes, at: int, low: int, now: int, clock: Clock) -> None:
-        self._incoming.write(data)
+    def _decrypt(self, session: ssl.SSLObject, data: bytes) -> tuple[bytes, bool, ssl.SSLError | None]:
+        """(plain text, whether TLS has ended, what broke it)."""
+        incoming = self._incoming
+        incoming.write(data)
         pieces = []
-        ended, broken = False, None
+        ended = False
         try:
-            while piece := session.read(READ_BYTES):
+            # Not until it wants more: raising that costs more than decrypting a chunk.
+            while incoming.pending and not ended:
+                piece = session.read(RECORD_BYTES)
                 pieces.append(piece)
-            ended = True
+                ended = not piece
         except ssl.SSLWantReadError:
-            if self._outgoing.pending:
-                self._outgoing_alert()  # the answer to a key update, small enough for one send
+            pass  # what is left is the beginning of a record
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
-            broken = error
-        if pieces:
-            self._push(b"".join(pieces), at, low, now, clock)
-        if broken is not None:
-            self._fail(tls_broke(broken), now)
-        elif ended and self.alive:
-            self.ended(now)
+            return b"".join(pieces), False, error
+        if self._outgoing.pending:
+            self._outgoing_alert()  # the answer to a key update, small enough for one send
+        return b"".join(pieces), ended, None
 
     def _fail(self, error: RequestError, now: int) -> None:
         exchange = self._exchange

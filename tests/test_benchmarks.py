@@ -1,0 +1,58 @@
+"""The benchmarks run, and what they compare is there. Not here: what they find, which is the machine's affair."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from locust_process import ROOT
+
+LENGTH = 2 * 128
+"""Output chunks of two replies."""
+
+
+def truth(folder: Path, *options: str) -> list[dict[str, Any]]:
+    """The figures of each run that benchmarks/truth.py makes with these options."""
+    figures = folder / "truth.json"
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "truth.py"),
+        "--seconds",
+        "5",
+        "--json",
+        str(figures),
+        *options,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr  # 1: a target was missed, on a machine that others use
+    runs: list[dict[str, Any]] = json.loads(figures.read_text())
+    return runs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps and epoll are Linux's")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two cores")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+def test_rows_are_held_against_what_the_sender_wrote_down(tmp_path: Path) -> None:
+    (run,) = truth(tmp_path, "--sender", "--streams", "4", "--groups", "1")
+    found, client = run["truth"], run["client"]
+    assert found["rows"] >= 4
+    assert (found["unmatched"], found["lost"]) == (0, 0)
+    assert (found["inside_share"], found["kernel_share"]) == (1, 1)
+    assert client["reads"] > LENGTH
+    assert client["cpu_us_per_chunk"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps and epoll are Linux's")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two cores")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+@pytest.mark.skipif(not Path("/usr/include/openssl/ssl.h").exists(), reason="needs OpenSSL's headers")
+def test_the_sender_speaks_tls(tmp_path: Path) -> None:
+    plain, tls = truth(tmp_path, "--sender", "--streams", "4", "--tls")
+    assert (plain["plan"]["tls"], tls["plan"]["tls"]) == (False, True)
+    assert (tls["truth"]["unmatched"], tls["truth"]["lost"], tls["truth"]["inside_share"]) == (0, 0, 1)
