@@ -97,8 +97,10 @@ def test_a_bundle_that_holds_no_certificate(tmp_path: Path) -> None:
     assert "PEM" in said
 
 
-def test_distributed_runs_are_refused(tmp_path: Path) -> None:
-    assert "--master" in refused(tmp_path, "--master", "--host", "http://127.0.0.1:9")
+def test_a_master_for_other_machines_needs_a_host_that_they_reach(tmp_path: Path) -> None:
+    said = refused(tmp_path, "--master", "--master-bind-host", "0.0.0.0", "--master-bind-port", "0")
+    assert "--host is missing" in said
+    assert "workers of other machines" in said
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,10 @@ class Call:
         if not self.timeline.at:  # else it is measured by its chunks
             whole = (*exchange.text, *exchange.reasoning, *exchange.tool)
             record.output_chars = sum(map(len, whole))
+        times = exchange.times
+        if times is not None:
+            record.server_total_ms, record.server_load_ms = times.total_ms, times.load_ms
+            record.server_prompt_ms, record.server_decode_ms = times.prompt_ms, times.decode_ms
         usage = exchange.usage
         if usage is not None:
             record.input_tokens, record.cached_tokens = usage.input_tokens, usage.cached_tokens

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -37,6 +38,53 @@ def parse_event(block: bytes) -> Event | None:
         elif name == b"event":
             kind = value
     return Event(b"\n".join(data), kind) if data else None
+
+
+class Framer(Protocol):
+    """Bytes of one body in, whole events out."""
+
+    pending: bool
+    """Whether anything came after the last event: part of another, or what is none."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete. Raises RequestError (`malformed`) on an endless event."""
+
+    def finish(self) -> Event | None:
+        """At the end of the stream: the event that this end completes, if any."""
+
+
+class DelimitedFramer:
+    """Events that end in one byte: newline-delimited JSON (`b"\\n"`), FastChat's frames (`b"\\0"`).
+
+    Empty ones are passed over; the last one may lack its end.
+    """
+
+    __slots__ = ("_buffer", "_delimiter", "pending")
+
+    def __init__(self, delimiter: bytes) -> None:
+        self._delimiter = delimiter
+        self._buffer: list[bytes] = []
+        self.pending = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """As `Framer` has it."""
+        *whole, rest = data.split(self._delimiter)
+        if whole and self._buffer:
+            whole[0] = b"".join([*self._buffer, whole[0]])
+            self._buffer.clear()
+        if rest:
+            self._buffer.append(rest)
+            if len(self._buffer) > 1 and sum(map(len, self._buffer)) > MAX_EVENT_BYTES:
+                raise RequestError("malformed", f"an event of more than {MAX_EVENT_BYTES} bytes without an end")
+        self.pending = bool(self._buffer)
+        return [Event(piece) for piece in whole if piece.strip()]
+
+    def finish(self) -> Event | None:
+        """As `Framer` has it."""
+        left = b"".join(self._buffer)
+        self._buffer.clear()
+        self.pending = False
+        return Event(left) if left.strip() else None
 
 
 class SseFramer:
@@ -97,9 +145,10 @@ class SseFramer:
         return events
 
     def finish(self) -> Event | None:
-        """At the end of the stream: what an event left without its blank line would have said, or None."""
+        """At the end of the stream: an end mark that lacks its blank line. Any other event that does is discarded."""
         block, self._buffer, self.pending, self._between = self._buffer, b"", False, False
-        return self._parse(block.strip(b"\n")) if block else None
+        event = self._parse(block.strip(b"\n")) if block else None
+        return event if event is not None and event.data.strip() == b"[DONE]" else None
 
     def _after_bom(self, data: bytes) -> bytes:
         data = self._buffer + data

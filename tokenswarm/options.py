@@ -331,7 +331,7 @@ def request_headers(options: Options, environ: Mapping[str, str] = os.environ) -
     headers = {"User-Agent": "tokenswarm"}
     key = api_key(environ)
     if key:
-        headers["Authorization"] = f"Bearer {key}"
+        headers.update(PROTOCOLS[options.protocol].credentials(key))
     for text in options.headers:
         name, value = expand_header(text, environ)
         for other in [known for known in headers if known.lower() == name.lower()]:

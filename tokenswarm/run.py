@@ -116,7 +116,7 @@ class Run:
         options = self.options
         asked = Generation(
             model=self.model,
-            stream=options.stream,
+            stream=options.stream and self.protocol.streams,
             max_tokens=options.output_tokens,
             temperature=options.temperature,
             top_p=options.top_p,

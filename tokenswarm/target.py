@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
-from tokenswarm.errors import RequestError, TargetError
+from tokenswarm.errors import OptionError, RequestError, TargetError
 from tokenswarm.framing import Event
 from tokenswarm.options import KEY_VARIABLES, Options, redact, secret_values
-from tokenswarm.protocols import refusals
-from tokenswarm.protocols.base import Delta, Generation, Message, WireProtocol, WireRequest
+from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, WireProtocol, WireRequest
 from tokenswarm.record import ERROR_LENGTH, one_line
 from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Client, Transport
+from tokenswarm.transport.origin import Origin, parse_origin
 from tokenswarm.transport.reply import ReplyState
 
 PROBE_PROMPT = "Say hello."
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What the check found. `notes` are sentences for the console."""
+    """What the check found: `origin` is where requests go. `notes` are sentences for the console."""
 
     model: str
+    origin: Origin
     notes: tuple[str, ...] = ()
 
 
-class _Page:
+class _Page(HttpProtocol):
     """Fetches a page as if it were a protocol, so that it goes over the same transport as the load."""
 
     name = "page"
-    request_type = "GET"
-    models_path: str | None = None
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         raise NotImplementedError
@@ -46,42 +46,65 @@ class _Page:
     def decode_whole(self, body: bytes) -> Delta:
         return Delta(text=body.decode("utf-8", "replace"))
 
-    def refusal(self, status: int, body: bytes) -> RequestError:
-        return refusals.from_status(status, body)
 
-    def models(self, body: bytes) -> list[str]:
-        return []
-
-
-def check(transport: Transport, protocol: WireProtocol, options: Options) -> Target:
-    """Find the model and send one small request. Raises TargetError with what to do about it."""
-    client = transport.client()
+def check(connect: Callable[[Origin], Transport], origin: Origin, protocol: WireProtocol, options: Options) -> Target:
+    """Find the model and where it is served; send one small request. Raises TargetError with what to do about it."""
     try:
-        return _check(client, transport.origin.url, protocol, options)
+        return _check(connect, origin, protocol, options)
     except TargetError as error:
         raise TargetError(redact(str(error), secret_values(options))) from None
-    finally:
-        client.close()
 
 
-def _check(client: Client, url: str, protocol: WireProtocol, options: Options) -> Target:
-    listed = _listed_models(client, protocol, required=options.model is None)
-    model = options.model or _only_one(listed, url)
+def _check(connect: Callable[[Origin], Transport], origin: Origin, protocol: WireProtocol, options: Options) -> Target:
+    with _client(connect, origin) as client:
+        listed = _listed_models(client, protocol, required=options.model is None)
+        model = options.model or _only_one(listed, origin.url, protocol.default_model)
+        served = _prepared(client, protocol, model)
     if not options.check:
-        return Target(model)
+        return Target(model, served)
     try:
-        _probe(client, protocol, options, model)
+        with _client(connect, served) as client:
+            _probe(client, protocol, options, model)
     except TargetError as error:
         raise TargetError(f"{error}{_names(listed, model)}") from None
     if not listed or model in listed:
-        return Target(model)
-    return Target(model, (f"The server lists no model {model!r} (but {_join(listed)}), and answered all the same.",))
+        return Target(model, served)
+    note = f"The server lists no model {model!r} (but {_join(listed)}), and answered all the same."
+    return Target(model, served, (note,))
+
+
+@contextmanager
+def _client(connect: Callable[[Origin], Transport], origin: Origin) -> Iterator[Client]:
+    transport = connect(origin)
+    client = transport.client()
+    try:
+        yield client
+    finally:
+        client.close()
+        transport.close()
+
+
+def _prepared(client: Client, protocol: WireProtocol, model: str) -> Origin:
+    """Where the model is served: elsewhere, if the protocol has somebody to ask for that."""
+    origin = client.transport.origin
+    request = protocol.preparation(model)
+    if request is None:
+        return origin
+    exchange = _run(client, _Page(), request, stream=False).exchange
+    try:
+        if exchange.error is not None:
+            raise exchange.error
+        return parse_origin(protocol.prepared("".join(exchange.text).encode()))
+    except RequestError as error:
+        raise TargetError(_advice(origin.url, error)) from None
+    except OptionError as error:
+        raise TargetError(f"{origin.url} names a server that cannot be: {error}") from None
 
 
 def _listed_models(client: Client, protocol: WireProtocol, required: bool) -> list[str]:
-    if protocol.models_path is None:
+    request = protocol.listing()
+    if request is None:
         return []
-    request = WireRequest(protocol.models_path, b"", "application/json", "GET")
     call = _run(client, _Page(), request, stream=False)
     error = call.exchange.error
     try:
@@ -96,20 +119,23 @@ def _listed_models(client: Client, protocol: WireProtocol, required: bool) -> li
     return []
 
 
-def _only_one(listed: list[str], url: str) -> str:
+def _only_one(listed: list[str], url: str, default: str | None) -> str:
     if len(listed) == 1:
         return listed[0]
+    if not listed and default is not None:
+        return default
     if not listed:
         raise TargetError(f"{url} lists no model; name one with --model")
     raise TargetError(f"{url} serves {len(listed)} models; choose one with --model: {_join(listed)}")
 
 
 def _probe(client: Client, protocol: WireProtocol, options: Options, model: str) -> None:
+    stream = options.stream and protocol.streams
     generation = Generation(
-        model=model, stream=options.stream, max_tokens=_probe_tokens(options), extra_body=options.extra_body
+        model=model, stream=stream, max_tokens=_probe_tokens(options), extra_body=options.extra_body
     )
     request = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
-    error = _run(client, protocol, request, options.stream).exchange.error
+    error = _run(client, protocol, request, stream).exchange.error
     # One token can be the end mark itself, so an empty reply proves nothing here.
     if error is not None and error.error_class != "empty":
         raise TargetError(_advice(client.transport.origin.url, error))

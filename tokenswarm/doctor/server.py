@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from tokenswarm import options as opts
@@ -42,13 +43,14 @@ def target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
 
 
 def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
+    connect = partial(make_transport, options)
     try:
-        transport = make_transport(options, origin)
+        connect(origin).close()
     except OSError as error:  # ssl.SSLError is one
         yield fail("tls", f"--ca-bundle {options.ca_bundle}: {error.strerror or error}; it must hold PEM certificates")
         return
     try:
-        found = check(transport, PROTOCOLS[options.protocol], options)
+        found = check(connect, origin, PROTOCOLS[options.protocol], options)
         answers = "answers" if options.check else "is not asked (--no-check)"
         yield ok("target", f"{origin.url} {answers}, model {found.model!r}")
         for note in found.notes:
@@ -56,19 +58,21 @@ def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
         if origin.scheme == "https" and options.proxy is None:
             yield certificate(origin, options)
         if options.check:
-            yield _reply(_ask(transport, options, found.model), options.stream, transport.kernel_clock)
+            transport = connect(found.origin)
+            call = _ask(transport, options, found.model)
+            transport.close()
+            yield _reply(call, options.stream and PROTOCOLS[options.protocol].streams, transport.kernel_clock)
     except TargetError as error:
         yield fail("target", str(error))
-    finally:
-        transport.close()
 
 
 def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyState]:
     protocol = PROTOCOLS[options.protocol]
+    stream = options.stream and protocol.streams
     limited = {"max_tokens", "max_completion_tokens"} & options.extra_body.keys()
     generation = Generation(
         model=model,
-        stream=options.stream,
+        stream=stream,
         max_tokens=None if limited else _TOKENS,
         extra_body=options.extra_body,
     )
@@ -77,7 +81,7 @@ def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyS
     client = transport.client()
     try:
         timeline = Timeline(time.monotonic_ns())
-        call = client.call(protocol, request, "tokenswarm-doctor", timeline, tally, None, options.stream)
+        call = client.call(protocol, request, "tokenswarm-doctor", timeline, tally, None, stream)
         call.run()
         return call
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
 import msgspec
 
 from tokenswarm.errors import RequestError
-from tokenswarm.framing import Event
+from tokenswarm.framing import Event, Framer, SseFramer, parse_event
+from tokenswarm.protocols import refusals
 
 
 class Message(TypedDict):
@@ -37,6 +38,8 @@ class WireRequest(msgspec.Struct, frozen=True):
     body: bytes
     accept: str
     method: str = "POST"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Besides those that every request has."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -46,6 +49,15 @@ class Usage(msgspec.Struct, frozen=True):
     output_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+
+class ServerTimes(msgspec.Struct, frozen=True):
+    """How long the server says that it took, milliseconds; None: not told."""
+
+    total_ms: float | None = None
+    load_ms: float | None = None
+    prompt_ms: float | None = None
+    decode_ms: float | None = None
 
 
 class Delta(msgspec.Struct):
@@ -59,6 +71,7 @@ class Delta(msgspec.Struct):
     done: bool = False
     """The protocol's own end mark."""
     error: RequestError | None = None
+    times: ServerTimes | None = None
 
 
 class Decoder(Protocol):
@@ -77,8 +90,25 @@ class WireProtocol(Protocol):
     name: str
     request_type: str
     """Locust's request type: POST or WS."""
-    models_path: str | None
-    """Where the server lists its models, or None."""
+    streams: bool
+    """Whether its replies can be streamed."""
+    default_model: str | None
+    """Asked for where none is named and the server lists none."""
+
+    def listing(self) -> WireRequest | None:
+        """The request for the server's list of models, or None where it has none."""
+
+    def credentials(self, key: str) -> dict[str, str]:
+        """The headers that carry the API key."""
+
+    def framer(self, parse: Callable[[bytes], Event | None] = parse_event) -> Framer:
+        """A fresh framer for one streamed body; `parse` reads one block of lines where that is server-sent events."""
+
+    def preparation(self, model: str) -> WireRequest | None:
+        """A request to make before any other, if there must be one: it tells where the model is served."""
+
+    def prepared(self, body: bytes) -> str:
+        """The URL in the reply to that. Raises RequestError."""
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         """The request for these messages."""
@@ -90,4 +120,40 @@ class WireProtocol(Protocol):
         """Why the server answered with this HTTP status (400 and above)."""
 
     def models(self, body: bytes) -> list[str]:
-        """The names in a reply of `models_path`. Raises RequestError (`malformed`)."""
+        """The names in the reply to `listing`. Raises RequestError (`malformed`)."""
+
+
+class HttpProtocol:
+    """What most protocols over HTTP have in common."""
+
+    request_type = "POST"
+    streams = True
+    default_model: str | None = None
+
+    def listing(self) -> WireRequest | None:
+        """As `WireProtocol` has it: none."""
+        return None
+
+    def credentials(self, key: str) -> dict[str, str]:
+        """As `WireProtocol` has it: a bearer token."""
+        return {"Authorization": f"Bearer {key}"}
+
+    def framer(self, parse: Callable[[bytes], Event | None] = parse_event) -> Framer:
+        """As `WireProtocol` has it: server-sent events."""
+        return SseFramer(parse)
+
+    def preparation(self, model: str) -> WireRequest | None:
+        """As `WireProtocol` has it: none."""
+        return None
+
+    def prepared(self, body: bytes) -> str:
+        """As `WireProtocol` has it: never asked."""
+        raise NotImplementedError(body)
+
+    def refusal(self, status: int, body: bytes) -> RequestError:
+        """As `WireProtocol` has it: from whichever error envelope the body is."""
+        return refusals.from_status(status, body)
+
+    def models(self, body: bytes) -> list[str]:
+        """As `WireProtocol` has it: never asked."""
+        raise NotImplementedError(body)

@@ -13,7 +13,8 @@ import msgspec
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event
 from tokenswarm.protocols import refusals
-from tokenswarm.protocols.base import Delta, Generation, Message, Usage, WireRequest
+from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, Usage, WireRequest
+from tokenswarm.protocols.values import count, excerpt, load, merged, text
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -48,7 +49,6 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 class OpenAIChatDecoder:
@@ -76,11 +76,11 @@ class OpenAIChatDecoder:
 
     def decode_whole(self, body: bytes) -> Delta:
         """A `chat.completion` object, or the error that came in its place."""
-        value = _load(body)
+        value = load(body)
         if isinstance(value, dict) and value.get("choices"):
             return _delta_of(value, "message")
         error = refusals.from_stream(value)
-        return Delta(error=error or RequestError("malformed", f"a reply without choices: {_excerpt(body)}"))
+        return Delta(error=error or RequestError("malformed", f"a reply without choices: {excerpt(body)}"))
 
     def _decode_leniently(self, event: Event) -> Delta | None:
         data = event.data.strip()
@@ -88,24 +88,22 @@ class OpenAIChatDecoder:
             return Delta(done=True)
         if not data:
             return None
-        value = _load(data)
+        value = load(data)
         error = refusals.from_stream(value)
         if error is None and event.type == b"error":
-            error = RequestError("stream_error", refusals.message_of(value) or _excerpt(data))
+            error = RequestError("stream_error", refusals.message_of(value) or excerpt(data))
         if error is not None:
             return Delta(error=error)
         if not isinstance(value, dict):
-            raise RequestError("malformed", f"an event that is not an object: {_excerpt(data)}")
+            raise RequestError("malformed", f"an event that is not an object: {excerpt(data)}")
         delta = _delta_of(value, "delta")
         return delta if delta != Delta() else None
 
 
-class OpenAIChat:
+class OpenAIChat(HttpProtocol):
     """`POST /v1/chat/completions`. Reference: https://platform.openai.com/docs/api-reference/chat."""
 
     name = "openai-chat"
-    request_type = "POST"
-    models_path: str | None = "/v1/models"
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         """The JSON body; streams ask for usage, which servers that do not know the option ignore."""
@@ -116,25 +114,29 @@ class OpenAIChat:
             value = getattr(generation, key)
             if value is not None:
                 body[key] = value
-        body.update(generation.extra_body)
         accept = "text/event-stream" if generation.stream else "application/json"
-        return WireRequest("/v1/chat/completions", msgspec.json.encode(body), accept)
+        return WireRequest("/v1/chat/completions", msgspec.json.encode(merged(body, generation.extra_body)), accept)
 
     def decoder(self) -> OpenAIChatDecoder:
         """A decoder for one reply."""
         return OpenAIChatDecoder()
 
-    def refusal(self, status: int, body: bytes) -> RequestError:
-        """Why the server refused the request."""
-        return refusals.from_status(status, body)
+    def listing(self) -> WireRequest | None:
+        """The list of models."""
+        return WireRequest("/v1/models", b"", "application/json", "GET")
 
     def models(self, body: bytes) -> list[str]:
-        """The ids in `{"data": [{"id": …}]}`; raises RequestError (`malformed`) on anything else."""
-        value = _load(body)
-        data = value.get("data") if isinstance(value, dict) else None
-        if not isinstance(data, list):
-            raise RequestError("malformed", f"not a list of models: {_excerpt(body)}")
-        return [str(model["id"]) for model in data if isinstance(model, dict) and "id" in model]
+        """As `read_models`."""
+        return read_models(body)
+
+
+def read_models(body: bytes) -> list[str]:
+    """The ids in `{"data": [{"id": …}]}`; raises RequestError (`malformed`) on anything else."""
+    value = load(body)
+    data = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(data, list):
+        raise RequestError("malformed", f"not a list of models: {excerpt(body)}")
+    return [str(model["id"]) for model in data if isinstance(model, dict) and "id" in model]
 
 
 def read_usage(value: Any) -> Usage | None:
@@ -143,17 +145,12 @@ def read_usage(value: Any) -> Usage | None:
         return None
     details_in, details_out = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
     usage = Usage(
-        _count(value, "prompt_tokens"),
-        _count(value, "completion_tokens"),
-        _count(details_in, "cached_tokens"),
-        _count(details_out, "reasoning_tokens"),
+        count(value, "prompt_tokens"),
+        count(value, "completion_tokens"),
+        count(details_in, "cached_tokens"),
+        count(details_out, "reasoning_tokens"),
     )
     return usage if usage != Usage() else None
-
-
-def _count(value: Any, key: str) -> int | None:
-    number = value.get(key) if isinstance(value, dict) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
 
 
 def _delta_of(value: dict[str, Any], part_name: str) -> Delta:
@@ -167,8 +164,8 @@ def _delta_of(value: dict[str, Any], part_name: str) -> Delta:
         raise RequestError("malformed", "a chunk with several choices; only n = 1 can be timed")
     part = choice.get(part_name)
     if isinstance(part, dict):
-        delta.text = _text(part.get("content")) + _text(part.get("refusal"))
-        delta.reasoning = _text(part.get("reasoning_content")) or _text(part.get("reasoning"))
+        delta.text = text(part.get("content")) + text(part.get("refusal"))
+        delta.reasoning = text(part.get("reasoning_content")) or text(part.get("reasoning"))
         calls = part.get("tool_calls")
         delta.tool = "".join(map(_tool_text, calls)) if isinstance(calls, list) else ""
     finish = choice.get("finish_reason")
@@ -176,27 +173,6 @@ def _delta_of(value: dict[str, Any], part_name: str) -> Delta:
     return delta
 
 
-def _text(value: Any) -> str:
-    """Content is a string, or a list of parts with a `text` each."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
-    return ""
-
-
 def _tool_text(call: Any) -> str:
     function = call.get("function") if isinstance(call, dict) else None
-    return _text(function.get("name")) + _text(function.get("arguments")) if isinstance(function, dict) else ""
-
-
-def _load(data: bytes) -> Any:
-    try:
-        return _decode_any(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError("malformed", f"not JSON ({error}): {_excerpt(data)}") from None
-
-
-def _excerpt(data: bytes) -> str:
-    text = data[:120].decode("utf-8", "replace")
-    return repr(text) if len(data) <= 120 else f"{text!r}…"
+    return text(function.get("name")) + text(function.get("arguments")) if isinstance(function, dict) else ""

@@ -7,6 +7,7 @@ import logging
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from tokenswarm import options as opts
@@ -17,7 +18,7 @@ from tokenswarm.recording.recorder import Recorder
 from tokenswarm.run import Run, make_transport
 from tokenswarm.target import Target, check
 from tokenswarm.timing import Anchor
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origin
 
 MOST_EXCEPTIONS: Final = 100
 """Different texts of exceptions that are told apart."""
@@ -34,24 +35,18 @@ class Loading:
         self._checked: tuple[opts.Options, str, Target] | None = None
         environment.events.user_error.add_listener(self._on_user_error)
 
-    def check(self, options: opts.Options, host: str) -> tuple[Origin, Target]:
+    def check(self, options: opts.Options, origin: Origin) -> Target:
         """The target, checked once for each change of host or options. Raises OptionError and TargetError."""
-        origin = parse_origin(host)
         if self._checked is None or self._checked[:2] != (options, origin.url):
-            transport = make_transport(options, origin)
-            try:
-                target = check(transport, PROTOCOLS[options.protocol], options)
-            finally:
-                transport.close()
+            target = check(partial(make_transport, options), origin, PROTOCOLS[options.protocol], options)
             for note in target.notes:
                 _log.warning(note)
             self._checked = (options, origin.url, target)
-        return origin, self._checked[2]
+        return self._checked[2]
 
     def begin(
         self,
         options: opts.Options,
-        origin: Origin,
         target: Target,
         place: Assignment,
         anchor: Anchor,
@@ -60,7 +55,7 @@ class Loading:
     ) -> Run:
         """Users may run from now on."""
         _seed_global_generators(options.seed, place.worker)
-        self.run = Run(self._environment, options, origin, target.model, place, anchor, sink, before_tick)
+        self.run = Run(self._environment, options, target.origin, target.model, place, anchor, sink, before_tick)
         gc.freeze()  # what is there now stays, and need not be looked at while tokens arrive
         return self.run
 

@@ -37,6 +37,7 @@ from tokenswarm.recording.shipping import Shipper
 from tokenswarm.run import Run
 from tokenswarm.session.base import Session, machine
 from tokenswarm.session.loading import Loading
+from tokenswarm.transport.origin import parse_origin
 
 ANSWER_SECONDS: Final = 15.0
 """How long the master may take to say which run a start belongs to."""
@@ -123,7 +124,7 @@ class WorkerSession(Session):
 
     def _begin(self) -> None:
         options = opts.parse(self.given)
-        origin, target = self._loading.check(options, self.host())
+        target = self._loading.check(options, parse_origin(self.host()))
         with gevent.Timeout(ANSWER_SECONDS, TargetError("The master does not answer, so its clock is not known.")):
             while len(self._clock) < FIRST_PINGS:
                 gevent.sleep(0.01)
@@ -133,10 +134,10 @@ class WorkerSession(Session):
             self._resender = gevent.spawn(self._resend)
         shipper = self._shippers[place.run] = Shipper(place.worker, self._send_bytes)
         anchor = self._clock.anchor(time.monotonic_ns())
-        run = self._loading.begin(options, origin, target, place, anchor, shipper.ship, self._correct_clock)
+        run = self._loading.begin(options, target, place, anchor, shipper.ship, self._correct_clock)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
-        _log.info("Load on %s, as worker %d of run %s", origin.url, place.worker, place.run)
+        _log.info("Load on %s, as worker %d of run %s", target.origin.url, place.worker, place.run)
 
     # The stop
 

@@ -56,8 +56,9 @@ class FastTransport:
 
     def head(self, request: WireRequest, request_id: str) -> bytes:
         """Request line and headers."""
+        own = "".join(f"{name}: {value}\r\n" for name, value in request.headers)
         return (
-            f"{request.method} {self.origin.path(request.path)} HTTP/1.1\r\n{self._head}"
+            f"{request.method} {self.origin.path(request.path)} HTTP/1.1\r\n{self._head}{own}"
             f"X-Request-Id: {request_id}\r\nAccept: {request.accept}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n\r\n"
         ).encode()

@@ -25,7 +25,7 @@ import urllib3
 from gevent import socket as gsocket
 
 from tokenswarm.errors import RequestError
-from tokenswarm.framing import Event, SseFramer, parse_event
+from tokenswarm.framing import Event, parse_event
 from tokenswarm.protocols.base import WireProtocol, WireRequest
 from tokenswarm.timing import Clock, Tally, Timeline
 from tokenswarm.transport.base import Call, Limits
@@ -153,8 +153,7 @@ class PortableCall(Call[ReplyState]):
         self._request = self._prepare(request, request_id)
 
         def new_exchange() -> ReplyState:
-            framer = SseFramer(parse_with_sseclient)
-            return ReplyState(protocol, timeline, tally, _nothing, on_first_token, expect_stream, framer)
+            return ReplyState(protocol, timeline, tally, _nothing, on_first_token, expect_stream, parse_with_sseclient)
 
         super().__init__(client.transport.limits, timeline, new_exchange)
 
@@ -168,6 +167,7 @@ class PortableCall(Call[ReplyState]):
             "Accept": request.accept,
             "Content-Type": "application/json",
             "Content-Length": str(len(request.body)),
+            **dict(request.headers),
         }
         url = f"{origin.scheme}://{origin.netloc}{origin.path(request.path)}"
         return requests.Request(request.method, url, headers=headers, data=request.body).prepare()

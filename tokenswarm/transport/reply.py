@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tokenswarm.errors import RequestError
-from tokenswarm.framing import SseFramer
-from tokenswarm.protocols.base import Decoder, Delta, Usage, WireProtocol
+from tokenswarm.framing import Event, Framer, parse_event
+from tokenswarm.protocols.base import Decoder, Delta, ServerTimes, Usage, WireProtocol
 from tokenswarm.timing import Clock, Tally, Timeline
 
 _KERNEL, _USER = Clock.KERNEL, Clock.USER  # looked up once, not with every chunk
@@ -56,6 +56,7 @@ class ReplyState:
         "streamed",
         "text",
         "timeline",
+        "times",
         "tool",
         "usage",
     )
@@ -68,13 +69,14 @@ class ReplyState:
         on_finished: Callable[[], None],
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
-        framer: SseFramer | None = None,
+        parse: Callable[[bytes], Event | None] = parse_event,
     ) -> None:
         self.finished = False
         self.error: RequestError | None = None
         self.status: int | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+        self.times: ServerTimes | None = None
         self.streamed = False
         self.saw_reasoning = False
         self.kernel_clock = True
@@ -89,7 +91,7 @@ class ReplyState:
         self._on_finished = on_finished
         self._on_first_token = on_first_token
         self._expect_stream = expect_stream
-        self._framer = framer or SseFramer()
+        self._framer: Framer = protocol.framer(parse)
         self._whole: list[bytes] = []
         self._whole_bytes = 0
         self._location = ""
@@ -225,6 +227,8 @@ class ReplyState:
             self._after_last_chunk = False
         if delta.finish_reason is not None:
             self.finish_reason = delta.finish_reason
+        if delta.times is not None:
+            self.times = delta.times
         if delta.error is not None:
             delta.error.http_status = self.status
             self.error = delta.error
@@ -239,14 +243,16 @@ class ReplyState:
         if not self.streamed:
             delta = self._decoder.decode_whole(b"".join(self._whole))
             self.usage, self.finish_reason, self.error = delta.usage, delta.finish_reason, delta.error
+            self.times = delta.times
             for pieces, piece in ((self.text, delta.text), (self.reasoning, delta.reasoning), (self.tool, delta.tool)):
                 if piece:
                     pieces.append(piece)
             self._tally.characters += len(delta.text) + len(delta.reasoning) + len(delta.tool)
         else:
             left = self._framer.finish()
-            if left is not None and self._done_at is None and left.data.strip() == b"[DONE]":
-                self._done_at = self._at
+            if left is not None and self._done_at is None and (said := self._decoder.decode(left)) is not None:
+                self._take(said)
+                self.read_ended(self._at)
         if self.error is not None:
             return
         output = bool(self.text or self.reasoning or self.tool)
