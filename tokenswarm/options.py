@@ -60,6 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float = 10.0
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
+    retries: int = 0
     system_prompt: str | None = None
     output_tokens: int | None = None
     temperature: float | None = None
@@ -115,6 +116,7 @@ def add_arguments(parser: Any) -> None:
     value("--connect-timeout", "TIME", "longest that name lookup, connect and TLS may take", "10s")
     value("--first-token-timeout", "TIME", "longest to wait for the first output; left out: no limit of its own")
     value("--stall-timeout", "TIME", "longest pause between two pieces of output; left out: no limit of its own")
+    value("--retries", "N", "how often a request that failed is tried again, after 0.5 s, 1 s, 2 s…", "0")
     value("--system-prompt", "TEXT", "system message put before each prompt")
     value("--output-tokens", "N", "most output tokens to ask for (max_tokens); left out: the server's own default")
     value("--temperature", "X", "sampling temperature; left out: the server's own default")
@@ -234,6 +236,7 @@ def parse(
         connect_timeout=read.seconds("connect_timeout") or 10.0,
         first_token_timeout=read.seconds("first_token_timeout"),
         stall_timeout=read.seconds("stall_timeout"),
+        retries=int(read.number("retries", 0, 100, True) or 0),
         system_prompt=read.text("system_prompt"),
         output_tokens=None if output_tokens is None else int(output_tokens),
         temperature=read.number("temperature", 0, 100),

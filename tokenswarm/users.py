@@ -15,9 +15,10 @@ Without a task of its own, a ChatUser sends prompts from the workload, one after
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import gevent
 from locust import User, task
@@ -28,9 +29,16 @@ from tokenswarm.call import Call, Reply
 from tokenswarm.protocols.base import Message
 from tokenswarm.run import Run
 from tokenswarm.transport.base import Client
+from tokenswarm.workload.conversation import History
 from tokenswarm.workload.prompts import Prompt
 
-__all__ = ["ChatUser", "Message", "Prompt", "Reply"]
+__all__ = ["ChatUser", "Conversation", "Message", "Prompt", "Reply"]
+
+RETRIED: Final = frozenset(("connect", "connect_timeout", "rate_limited", "http_5xx", "truncated"))
+"""What --retries tries again: what may be over the next time."""
+BACK_OFF_SECONDS: Final = 0.5
+"""Before the first retry; twice as long before each further one."""
+MOST_BACK_OFF_SECONDS: Final = 30.0
 
 plugin.install()
 
@@ -84,23 +92,59 @@ class ChatUser(User):
         What is left out comes from the command line. `name` is what Locust's tables call the request; left out, it is
         the request's path. A failure does not raise: look at `reply.ok` and `reply.record`.
         """
+        changes = {
+            "model": model,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "stream": stream,
+            "extra_body": extra_body,
+        }
+        return self._send(prompt, name, changes)
+
+    def conversation(
+        self,
+        system: str | None = None,
+        *,
+        history_turns: int | None = None,
+        history_tokens: int | None = None,
+    ) -> Conversation:
+        """Begin a conversation: each `say` is a request that carries what was said before, replies included.
+
+        `system` is its system message (left out: --system-prompt); the other two limit what is carried along, in turns
+        or in tokens, which are estimated. Raises ValueError on a limit below 0.
+        """
+        if system is None:
+            system = self._current_run().options.system_prompt
+        return Conversation(self, History(system, turns=history_turns, tokens=history_tokens))
+
+    def _send(
+        self,
+        prompt: str | Prompt | Sequence[Message],
+        name: str | None,
+        changes: Mapping[str, Any],
+        conversation: str | None = None,
+        turn: int | None = None,
+    ) -> Reply:
+        """One request, tried again as often as --retries allows; every attempt has its row."""
         run = self._current_run()
         if run.finished or (run.stopping and self._task_begins):
             raise StopUser("the run is over")
         self._task_begins = False
-        generation = run.generation(
-            model=model,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            stream=stream,
-            extra_body=extra_body,
-        )
+        generation = run.generation(**changes)
         if self._client is None:
             self._client = run.client()
-        call = Call(run, self, self._client, _messages(prompt, run), generation, name, self._intended())
-        reply = call.run()
-        self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
+        intended, parent = self._intended(), None
+        for attempt in range(run.options.retries + 1):
+            call = Call(run, self, self._client, _messages(prompt, run), generation, name, intended)
+            record = call.record
+            record.conversation, record.turn, record.parent = conversation, turn, parent
+            reply = call.run()
+            self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
+            if record.error_class not in RETRIED or attempt == run.options.retries or run.stopping:
+                break
+            parent = parent or record.id
+            gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
         return reply
 
     def start(self, group: Any) -> Any:
@@ -139,6 +183,25 @@ class ChatUser(User):
         lateness, self._lateness_ns = self._lateness_ns, 0
         self._waited_at = None
         return time.monotonic_ns() - lateness
+
+
+class Conversation:
+    """Turns of one user, each with what was said before. Its id and the turn's number are in the rows."""
+
+    def __init__(self, user: ChatUser, history: History) -> None:
+        self.id = secrets.token_hex(6)
+        self.turn = 0
+        """Of the last `say`, from 1."""
+        self._user = user
+        self._history = history
+
+    def say(self, prompt: str, *, name: str | None = None, **changes: Any) -> Reply:
+        """The next turn; takes what `ChatUser.chat` takes. A turn that failed is no part of what comes after it."""
+        self.turn += 1
+        reply = self._user._send(self._history.messages(prompt), name, changes, self.id, self.turn)
+        if reply.ok:
+            self._history.answered(prompt, reply.text)
+        return reply
 
 
 def _messages(prompt: str | Prompt | Sequence[Message], run: Run) -> list[Message]:

@@ -1,0 +1,48 @@
+"""What a conversation over turns has said so far, and how much of it goes along with the next turn. Sends nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tokenswarm.protocols.base import Message
+
+BYTES_PER_TOKEN: Final = 4
+"""A rule of thumb, in UTF-8: about what tokenizers make of English, and not far off for Chinese."""
+
+
+class History:
+    """Messages so far, oldest first: a system message that always stays, then turns of question and answer.
+
+    `turns` and `tokens` limit what goes along: the latest turns, whole ones, that are no more than that. Tokens are
+    estimated.
+    """
+
+    def __init__(self, system: str | None = None, *, turns: int | None = None, tokens: int | None = None) -> None:
+        """Raises ValueError on a limit below 0."""
+        if (turns is not None and turns < 0) or (tokens is not None and tokens < 0):
+            raise ValueError("a history of less than nothing")
+        self._system: list[Message] = [{"role": "system", "content": system}] if system else []
+        self._turns: list[tuple[Message, Message]] = []
+        self._most_turns = turns
+        self._most_tokens = tokens
+
+    def messages(self, prompt: str) -> list[Message]:
+        """What to send for the next turn."""
+        kept: list[Message] = []
+        tokens = 0
+        first = 0 if self._most_turns is None else max(0, len(self._turns) - self._most_turns)
+        for question, answer in reversed(self._turns[first:]):
+            tokens += estimated_tokens(str(question["content"])) + estimated_tokens(str(answer["content"]))
+            if self._most_tokens is not None and tokens > self._most_tokens:
+                break
+            kept[:0] = [question, answer]
+        return [*self._system, *kept, {"role": "user", "content": prompt}]
+
+    def answered(self, prompt: str, text: str) -> None:
+        """The turn went well: it is part of what was said."""
+        self._turns.append(({"role": "user", "content": prompt}, {"role": "assistant", "content": text}))
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens a text has, at least 1."""
+    return max(1, len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
