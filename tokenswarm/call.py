@@ -135,7 +135,7 @@ class Call:
         except (TypeError, ValueError) as error:
             self.record.name = self._name or "unsendable"
             raise RequestError("client", f"the prompt cannot be sent: {error}") from error
-        self.record.name = self._name or self._run.origin.path(request.path)
+        self.record.name = self._name or self._run.origins.path(request.path)
         self._http = self._call(request)
         return self._http
 
@@ -203,7 +203,7 @@ class Call:
                 exception=CatchResponseError(record.error_class) if record.error_class else None,
                 context=self._user.context(),
                 start_time=record.start_time,
-                url=self._run.origin.url,
+                url=self._run.origins.url,
                 response=None,
             )
         else:

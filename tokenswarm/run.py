@@ -19,15 +19,21 @@ from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.base import Client, Limits, Transport
 from tokenswarm.transport.http import FastTransport
-from tokenswarm.transport.origin import Origin
+from tokenswarm.transport.origin import Origin, Origins
 from tokenswarm.transport.portable import PortableTransport
+from tokenswarm.transport.replicas import Replicas
 from tokenswarm.workload.prompts import PromptSource, bundled_prompts
 
 TICK_SECONDS = 1.0
 
 
-def make_transport(options: Options, origin: Origin) -> Transport:
+def make_transport(options: Options, origins: Origins) -> Transport:
     """The transport that the options ask for, as they want it. Raises OptionError."""
+    each = [_transport_to(origin, options) for origin in origins.each]
+    return Replicas(each) if len(each) > 1 else each[0]
+
+
+def _transport_to(origin: Origin, options: Options) -> Transport:
     limits = Limits(
         connect=options.connect_timeout,
         total=options.request_timeout,
@@ -53,7 +59,7 @@ class Run:
         self,
         environment: Any,
         options: Options,
-        origin: Origin,
+        origins: Origins,
         model: str,
         place: Assignment,
         anchor: Anchor,
@@ -64,7 +70,7 @@ class Run:
         second; `before_tick` may correct the recorder's clock first."""
         self.environment = environment
         self.options = options
-        self.origin = origin
+        self.origins = origins
         self.model = model
         self.protocol = PROTOCOLS[options.protocol]
         self.stopping = False
@@ -78,7 +84,7 @@ class Run:
             workers=place.workers,
             system_prompt=options.system_prompt,
         )
-        self.transport = make_transport(options, origin)
+        self.transport = make_transport(options, origins)
         self.recorder = Recorder(
             place.run,
             place.worker,

@@ -15,17 +15,18 @@ from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, 
 from tokenswarm.record import ERROR_LENGTH, one_line
 from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Client, Transport
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origin, Origins, parse_origin
 from tokenswarm.transport.reply import ReplyState
 
+Connect = Callable[[Origins], Transport]
 PROBE_PROMPT = "Say hello."
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What the check found: `origin` is where requests go. `notes` are sentences for the console."""
+    """What the check found: `origins` are where requests go. `notes` are sentences for the console."""
 
     model: str
-    origin: Origin
+    origins: Origins
     notes: tuple[str, ...] = ()
 
 
@@ -47,35 +48,41 @@ class _Page(HttpProtocol):
         return Delta(text=body.decode("utf-8", "replace"))
 
 
-def check(connect: Callable[[Origin], Transport], origin: Origin, protocol: WireProtocol, options: Options) -> Target:
-    """Find the model and where it is served; send one small request. Raises TargetError with what to do about it."""
+def check(connect: Connect, origins: Origins, protocol: WireProtocol, options: Options) -> Target:
+    """Find the model and where it is served; send one small request to each server. Raises TargetError with what to do
+    about it."""
     try:
-        return _check(connect, origin, protocol, options)
+        found = [_check(connect, origin, protocol, options) for origin in origins.each]
     except TargetError as error:
         raise TargetError(redact(str(error), secret_values(options))) from None
+    models = sorted({target.model for target in found})
+    if len(models) > 1:
+        raise TargetError(f"the servers of --host serve different models: {_join(models)}; name one with --model")
+    served = Origins(tuple(origin for target in found for origin in target.origins.each))
+    return Target(models[0], served, tuple(dict.fromkeys(note for target in found for note in target.notes)))
 
 
-def _check(connect: Callable[[Origin], Transport], origin: Origin, protocol: WireProtocol, options: Options) -> Target:
+def _check(connect: Connect, origin: Origin, protocol: WireProtocol, options: Options) -> Target:
     with _client(connect, origin) as client:
         listed = _listed_models(client, protocol, required=options.model is None)
         model = options.model or _only_one(listed, origin.url, protocol.default_model)
         served = _prepared(client, protocol, model)
     if not options.check:
-        return Target(model, served)
+        return Target(model, Origins((served,)))
     try:
         with _client(connect, served) as client:
             _probe(client, protocol, options, model)
     except TargetError as error:
         raise TargetError(f"{error}{_names(listed, model)}") from None
     if not listed or model in listed:
-        return Target(model, served)
+        return Target(model, Origins((served,)))
     note = f"The server lists no model {model!r} (but {_join(listed)}), and answered all the same."
-    return Target(model, served, (note,))
+    return Target(model, Origins((served,)), (note,))
 
 
 @contextmanager
-def _client(connect: Callable[[Origin], Transport], origin: Origin) -> Iterator[Client]:
-    transport = connect(origin)
+def _client(connect: Connect, origin: Origin) -> Iterator[Client]:
+    transport = connect(Origins((origin,)))
     client = transport.client()
     try:
         yield client

@@ -13,7 +13,7 @@ from tokenswarm import options as opts
 from tokenswarm.doctor import clocks, machine, server
 from tokenswarm.doctor.finding import Finding, Level, wants_colour
 from tokenswarm.errors import OptionError
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origins, parse_origins
 
 _USAGE: Final = "tokenswarm doctor [--host URL] [--users N] [options of a run]"
 _HELP: Final = """\
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     parser = option_page.run_parser("tokenswarm doctor")
     given = parser.parse_args(arguments)
     try:
-        origin, options = _understand(given)
+        origins, options = _understand(given)
     except OptionError as error:
         print(f"tokenswarm doctor: {error}", file=sys.stderr)
         return 2
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         reconfigure(errors="replace")  # a terminal that knows no µ still gets every line
     colour = wants_colour(sys.stdout)
     counts = dict.fromkeys(Level, 0)
-    for finding in findings(origin, options, given.num_users):
+    for finding in findings(origins, options, given.num_users):
         counts[finding.level] += 1
         print(finding.line(colour), flush=True)
     failed, warned = counts[Level.FAIL], counts[Level.WARN]
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def findings(origin: Origin | None, options: opts.Options, users: int | None) -> Iterator[Finding]:
+def findings(origins: Origins | None, options: opts.Options, users: int | None) -> Iterator[Finding]:
     """Every check, in the order in which they are shown; each is carried out when it is asked for."""
     yield machine.python()
     yield machine.libraries()
@@ -74,20 +74,21 @@ def findings(origin: Origin | None, options: opts.Options, users: int | None) ->
     yield clocks.source()
     yield clocks.reading()
     yield clocks.stability()
-    if origin is None:
+    if origins is None:
         yield server.none_named()
     else:
-        yield from server.target(origin, options)
+        for origin in origins.each:
+            yield from server.target(origin, options)
 
 
-def _understand(given: Any) -> tuple[Origin | None, opts.Options]:
+def _understand(given: Any) -> tuple[Origins | None, opts.Options]:
     addresses = [name for name in given.user_classes if "/" in name or ":" in name]
     if addresses:
         raise OptionError(f"{addresses[0]!r}: write the server's address as --host {addresses[0]}")
-    origin = parse_origin(given.host) if given.host else None
+    origins = parse_origins(given.host) if given.host else None
     options = opts.parse(given, os.environ)
     opts.api_key()
-    return origin, options
+    return origins, options
 
 
 def _help() -> str:

@@ -18,7 +18,7 @@ from tokenswarm.run import make_transport
 from tokenswarm.target import PROBE_PROMPT, check
 from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Transport
-from tokenswarm.transport.origin import Origin
+from tokenswarm.transport.origin import Origin, Origins
 from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.tls import tls_context
 
@@ -45,12 +45,12 @@ def target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
 def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
     connect = partial(make_transport, options)
     try:
-        connect(origin).close()
+        connect(Origins((origin,))).close()
     except OSError as error:  # ssl.SSLError is one
         yield fail("tls", f"--ca-bundle {options.ca_bundle}: {error.strerror or error}; it must hold PEM certificates")
         return
     try:
-        found = check(connect, origin, PROTOCOLS[options.protocol], options)
+        found = check(connect, Origins((origin,)), PROTOCOLS[options.protocol], options)
         answers = "answers" if options.check else "is not asked (--no-check)"
         yield ok("target", f"{origin.url} {answers}, model {found.model!r}")
         for note in found.notes:
@@ -58,7 +58,7 @@ def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
         if origin.scheme == "https" and options.proxy is None:
             yield certificate(origin, options)
         if options.check:
-            transport = connect(found.origin)
+            transport = connect(found.origins)
             call = _ask(transport, options, found.model)
             transport.close()
             yield _reply(call, options.stream and PROTOCOLS[options.protocol].streams, transport.kernel_clock)

@@ -14,7 +14,7 @@ import gevent
 from tokenswarm.errors import OptionError, TokenswarmError
 from tokenswarm.recording.book import Book
 from tokenswarm.run import Run
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origins, parse_origins
 
 EXIT_REFUSED: Final = 2
 EXIT_GOAL_MISSED: Final = 3
@@ -64,15 +64,15 @@ class Session:
             raise OptionError(f"the user classes name {len(hosts)} hosts; one run loads one: give it with --host")
         return str(hosts.pop())
 
-    def keep_host(self, origin: Origin) -> str | None:
+    def keep_host(self, origins: Origins) -> str | None:
         """Undo a change of the host in mid-run, and say so; None if there was none."""
         try:
-            if parse_origin(self.host()) == origin:
+            if parse_origins(self.host()) == origins:
                 return None
         except TokenswarmError:  # what was typed is no host at all
             pass
-        self.environment.host = origin.url
-        return f"The host cannot change while a run is on: it stays {origin.url}. Stop, then start again."
+        self.environment.host = origins.url
+        return f"The host cannot change while a run is on: it stays {origins.url}. Stop, then start again."
 
     def refuse(self, why: str) -> None:
         """The load was started but must not go on."""

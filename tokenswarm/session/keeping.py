@@ -20,7 +20,7 @@ from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_ROWS_LOST
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
 
 _log = logging.getLogger("tokenswarm")
@@ -53,9 +53,9 @@ class Keeping:
         self._environment.host = self._simulator.url
         _log.warning("NO --host WAS GIVEN: the load goes to the embedded SIMULATOR, not to a real model server.")
 
-    def is_simulator(self, origin: Origin) -> bool:
+    def is_simulator(self, origins: Origins) -> bool:
         """Whether this is the target that we started ourselves."""
-        return self._simulator is not None and origin == parse_origin(self._simulator.url)
+        return self._simulator is not None and origins == parse_origins(self._simulator.url)
 
     def close(self) -> None:
         """Ends the simulator. Idempotent."""
@@ -63,11 +63,11 @@ class Keeping:
             self._simulator.stop()
             self._simulator = None
 
-    def begin(self, options: Options, origin: Origin, model: str, expected: list[str]) -> Book:
+    def begin(self, options: Options, origins: Origins, model: str, expected: list[str]) -> Book:
         """A run begins. Raises RunDirectoryError."""
-        simulated = self.is_simulator(origin)
+        simulated = self.is_simulator(origins)
         target = {
-            "host": origin.url,
+            "host": origins.url,
             "simulator": simulated,
             "protocol": options.protocol,
             "model": model,
@@ -76,7 +76,7 @@ class Keeping:
         book = self.book = Book(self._environment, options, target, expected, _log.error)
         kind = "the SIMULATOR at " if simulated else ""
         of = f", model {one_line(model)}" if model else ""
-        _log.info("Load on %s%s%s. Run directory: %s", kind, origin.url, of, book.path)
+        _log.info("Load on %s%s%s. Run directory: %s", kind, origins.url, of, book.path)
         if options.run_dir and book.path.name != Path(options.run_dir).name:
             _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
         self._csv = LocustCsv(self._environment, book.path, book.problem)

@@ -18,7 +18,7 @@ from tokenswarm.recording.recorder import Recorder
 from tokenswarm.run import Run, make_transport
 from tokenswarm.target import Target, check
 from tokenswarm.timing import Anchor
-from tokenswarm.transport.origin import Origin
+from tokenswarm.transport.origin import Origins
 
 MOST_EXCEPTIONS: Final = 100
 """Different texts of exceptions that are told apart."""
@@ -35,13 +35,13 @@ class Loading:
         self._checked: tuple[opts.Options, str, Target] | None = None
         environment.events.user_error.add_listener(self._on_user_error)
 
-    def check(self, options: opts.Options, origin: Origin) -> Target:
+    def check(self, options: opts.Options, origins: Origins) -> Target:
         """The target, checked once for each change of host or options. Raises OptionError and TargetError."""
-        if self._checked is None or self._checked[:2] != (options, origin.url):
-            target = check(partial(make_transport, options), origin, PROTOCOLS[options.protocol], options)
+        if self._checked is None or self._checked[:2] != (options, origins.url):
+            target = check(partial(make_transport, options), origins, PROTOCOLS[options.protocol], options)
             for note in target.notes:
                 _log.warning(note)
-            self._checked = (options, origin.url, target)
+            self._checked = (options, origins.url, target)
         return self._checked[2]
 
     def begin(
@@ -55,7 +55,7 @@ class Loading:
     ) -> Run:
         """Users may run from now on."""
         _seed_global_generators(options.seed, place.worker)
-        self.run = Run(self._environment, options, target.origin, target.model, place, anchor, sink, before_tick)
+        self.run = Run(self._environment, options, target.origins, target.model, place, anchor, sink, before_tick)
         gc.freeze()  # what is there now stays, and need not be looked at while tokens arrive
         return self.run
 

@@ -14,7 +14,7 @@ from tokenswarm.run import Run
 from tokenswarm.session.base import Session
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.loading import Loading
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origins, parse_origins
 
 
 class LocalSession(Session):
@@ -24,7 +24,7 @@ class LocalSession(Session):
         super().__init__(environment)
         self._loading = Loading(environment)
         self._keeping = Keeping(environment, self.headless)
-        self._origin: Origin | None = None
+        self._origins: Origins | None = None
 
     @property
     def book(self) -> Book | None:
@@ -44,7 +44,7 @@ class LocalSession(Session):
         if not self.environment.host and not any(user.host for user in self.environment.user_classes):
             self._keeping.start_simulator()
         if self.headless:
-            self._loading.check(options, parse_origin(self.host()))
+            self._loading.check(options, parse_origins(self.host()))
         self.watch_signals()
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
@@ -67,11 +67,11 @@ class LocalSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given)
-            origin = parse_origin(self.host())
-            target = self._loading.check(options, origin)
-            book = self._keeping.begin(options, origin, target.model, [""])
+            origins = parse_origins(self.host())
+            target = self._loading.check(options, origins)
+            book = self._keeping.begin(options, origins, target.model, [""])
             run = self._loading.begin(options, target, Assignment(run=book.run_id), book.started, book.take)
-            self._origin = origin
+            self._origins = origins
         except TokenswarmError as error:
             self._keeping.end()
             self.refuse(str(error))
@@ -81,11 +81,11 @@ class LocalSession(Session):
         book.ready(seat, target.model, "kernel" if run.transport.kernel_clock else "user")
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
-        book, origin = self.book, self._origin
-        if book is None or origin is None:
+        book, origins = self.book, self._origins
+        if book is None or origins is None:
             return
         book.mark("spawned", user_count)
-        if text := self.keep_host(origin):
+        if text := self.keep_host(origins):
             book.problem(text)
 
     def _on_stopping(self, **_: Any) -> None:

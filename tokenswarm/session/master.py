@@ -39,7 +39,7 @@ from tokenswarm.session.base import Session, machine
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
-from tokenswarm.transport.origin import Origin, parse_origin
+from tokenswarm.transport.origin import Origins, parse_origins
 
 SILENT_SECONDS: Final = 40.0
 """A worker that said nothing for so long is not waited for any more."""
@@ -60,7 +60,7 @@ class MasterSession(Session):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._keeping = Keeping(environment, self.headless)
-        self._origin: Origin | None = None
+        self._origins: Origins | None = None
         self._books: dict[str, Book] = {}
         self._drain: gevent.Greenlet | None = None
         self._drains_unheard = False
@@ -110,13 +110,13 @@ class MasterSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given, sends=False)
-            origin = parse_origin(self.host())
-            book = self._keeping.begin(options, origin, options.model or "", self._workers())
+            origins = parse_origins(self.host())
+            book = self._keeping.begin(options, origins, options.model or "", self._workers())
         except TokenswarmError as error:
             self.refuse(str(error))
             return
         self.accept_after_refusal()
-        self._origin, self._drain, self._cut_by, self._refused = origin, None, None, False
+        self._origins, self._drain, self._cut_by, self._refused = origins, None, None, False
         self._books[book.run_id] = book
 
     def _workers(self) -> list[str]:
@@ -128,11 +128,11 @@ class MasterSession(Session):
         hello = self._read(msg, Hello)
         if hello is None:
             return
-        book, origin = self.book, self._origin
+        book, origins = self.book, self._origins
         if msg.node_id not in self.environment.runner.clients:
             self._refuse_message(msg, MessageError("it is nobody's who is a worker"))
             return
-        if book is None or origin is None or self._drain is not None:
+        if book is None or origins is None or self._drain is not None:
             self._send(msg.node_id, Assignment(refused="no run is on"))
             return
         if hello.version != tokenswarm.__version__:
@@ -143,9 +143,9 @@ class MasterSession(Session):
         seat = book.join(msg.node_id, hostname=hello.hostname, pid=hello.pid)
         if hello.machine and hello.machine == machine():
             seat.pid_here = hello.pid
-        if hello.hostname != socket.gethostname() and _is_loopback(origin.host):
-            text = f"{origin.url} means its own machine to a worker on {one_line(hello.hostname)}"
-            if self._keeping.is_simulator(origin):
+        if hello.hostname != socket.gethostname() and any(_is_loopback(origin.host) for origin in origins.each):
+            text = f"{origins.url} means its own machine to a worker on {one_line(hello.hostname)}"
+            if self._keeping.is_simulator(origins):
                 self._send(msg.node_id, Assignment(refused=f"{text}, and the simulator is here: name a --host."))
                 return
             book.problem(f"{text}, not the master's.")
@@ -227,11 +227,11 @@ class MasterSession(Session):
         return self._books[run_id]
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
-        book, origin = self.book, self._origin
-        if book is None or origin is None:
+        book, origins = self.book, self._origins
+        if book is None or origins is None:
             return
         book.mark("spawned", user_count)
-        if text := self.keep_host(origin):
+        if text := self.keep_host(origins):
             book.problem(text)
 
     # The stop

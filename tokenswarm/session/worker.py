@@ -37,7 +37,7 @@ from tokenswarm.recording.shipping import Shipper
 from tokenswarm.run import Run
 from tokenswarm.session.base import Session, machine
 from tokenswarm.session.loading import Loading
-from tokenswarm.transport.origin import parse_origin
+from tokenswarm.transport.origin import parse_origins
 
 ANSWER_SECONDS: Final = 15.0
 """How long the master may take to say which run a start belongs to."""
@@ -124,7 +124,7 @@ class WorkerSession(Session):
 
     def _begin(self) -> None:
         options = opts.parse(self.given)
-        target = self._loading.check(options, parse_origin(self.host()))
+        target = self._loading.check(options, parse_origins(self.host()))
         with gevent.Timeout(ANSWER_SECONDS, TargetError("The master does not answer, so its clock is not known.")):
             while len(self._clock) < FIRST_PINGS:
                 gevent.sleep(0.01)
@@ -137,7 +137,7 @@ class WorkerSession(Session):
         run = self._loading.begin(options, target, place, anchor, shipper.ship, self._correct_clock)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
-        _log.info("Load on %s, as worker %d of run %s", target.origin.url, place.worker, place.run)
+        _log.info("Load on %s, as worker %d of run %s", target.origins.url, place.worker, place.run)
 
     # The stop
 

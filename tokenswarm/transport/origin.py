@@ -38,6 +38,27 @@ class Origin(msgspec.Struct, frozen=True):
         return self.base + path
 
 
+class Origins(msgspec.Struct, frozen=True):
+    """The servers that a run's requests go to, in turn; at least one."""
+
+    each: tuple[Origin, ...]
+
+    @property
+    def url(self) -> str:
+        """The whole, for people, and as `--host` takes it."""
+        return ",".join(origin.url for origin in self.each)
+
+    def path(self, path: str) -> str:
+        """A protocol's path, as the first of them has it."""
+        return self.each[0].path(path)
+
+
+def parse_origins(urls: str) -> Origins:
+    """One URL or several, comma-separated. Raises OptionError, naming what is wrong with one of them."""
+    given = [url for url in urls.split(",") if url.strip()]
+    return Origins(tuple(map(parse_origin, given or [urls])))
+
+
 def is_address(host: str) -> bool:
     """Whether a host is written as an IP address."""
     try:
