@@ -17,7 +17,7 @@ import pytest
 from locust_process import ROOT, LocustProcess, headless, locust
 from simulator_process import Running
 
-from tokenswarm import verdict
+from tokenswarm import rules
 from tokenswarm.record import COLUMNS, ERROR_CLASSES
 
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
@@ -225,7 +225,7 @@ def test_a_distribution_is_as_explained(run: LocustProcess) -> None:
     assert set(re.findall(r"`([^`]+)`", sentence)) == set(run.json("summary.json")["latency"]["e2e_ms"])
 
 
-def threshold(rule: verdict.Rule, value: float | None) -> str:
+def threshold(rule: rules.Rule, value: float | None) -> str:
     """A threshold as the table of rules writes it."""
     if value is None:
         return ""
@@ -243,7 +243,7 @@ def test_every_rule_of_the_verdict_is_explained() -> None:
     )
     assert rows == [
         (rule.name, threshold(rule, rule.note), threshold(rule, rule.degraded), threshold(rule, rule.invalid))
-        for rule in verdict.RULES
+        for rule in rules.RULES
         if rule.name not in OPEN_LOOP_RULES
     ]
 
