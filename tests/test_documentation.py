@@ -234,7 +234,8 @@ def threshold(rule: rules.Rule, value: float | None) -> str:
         return "any" if value < 1e-6 else f"< {text}" if rule.low_is_bad else text
     if (rule.low_is_bad and value == 1) or rule.name == "not_ended":
         return "yes"
-    return f"< {value:g}" if rule.low_is_bad else f"{value:g}"
+    text = f"{value:g} ms" if rule.unit == "ms" else f"{value:g}"
+    return f"< {text}" if rule.low_is_bad else text
 
 
 def test_every_rule_of_the_verdict_is_explained() -> None:
