@@ -2,8 +2,8 @@
 
 Successive requests are alike (they share batches, queues and waves of prompts), so each half is cut into batches that
 are longer than a user's whole turn, and only batches are compared: the halves differ if every batch of the one lies
-above every batch of the other. By chance that happens once in 35 windows with four batches a half, and once in 126 with
-five, and a change has to be large as well to count (`rules.py`). A window too short for four batches is not judged.
+above every batch of the other. By chance that happens once in 35 windows with four batches a half, and once in 6,435
+with eight; to count, a change has to be large as well (`rules.py`). A window too short for four batches is not judged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phase, Phases, intended
 from tokenswarm.results.read import Run
 
-MOST_BATCHES: Final = 5
+MOST_BATCHES: Final = 8
 FEWEST_BATCHES: Final = 4
 """In each half."""
-BATCH_ROWS: Final = 10
+BATCH_ROWS: Final = 20
 BATCH_SECONDS: Final = 1.0
 FEWEST_REQUESTS: Final = 2.0
 """Requests in flight that come and go are no change of load."""
@@ -68,7 +68,7 @@ def changes(run: Run, phases: Phases) -> Iterator[Change]:
 
 
 def batches_a_half(window: Phase, rows: int) -> int:
-    """How many batches fit into half the window, each of at least a second, ten rows, and a user's whole turn."""
+    """How many batches fit into half the window, each of at least a second, twenty rows, and a user's whole turn."""
     if not rows:
         return 0
     turn = (window.users or 1) / (rows / window.seconds)
