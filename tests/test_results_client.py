@@ -143,20 +143,6 @@ def test_a_slow_ramp_is_noted(tmp_path: Path) -> None:
     assert spawned(10.0) == {"spawn_rate": "note"}
 
 
-@pytest.mark.parametrize(
-    ("clock", "expected"),
-    [
-        ({"clock_offset_ms": -400.0, "clock_uncertainty_ms": 2.0}, {}),
-        ({"clock_offset_ms": -37_000.0, "clock_uncertainty_ms": 2.0}, {"worker_clock": "note"}),
-        ({"clock_offset_ms": 1.0, "clock_uncertainty_ms": 250.0}, {"worker_clock_unsure": "degraded"}),
-    ],
-)
-def test_a_worker_with_a_skewed_clock(tmp_path: Path, clock: dict[str, float], expected: dict[str, str]) -> None:
-    workers = [{"index": 0}, {"index": 1} | clock]
-    found = summary(maker.write(tmp_path, maker.closed_loop(), maker.boundaries(*RAMP), workers=workers))
-    assert rules(found) == expected
-
-
 # What the server says of its tokens
 
 
