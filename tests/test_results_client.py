@@ -35,6 +35,7 @@ TEN_OF_48_SECONDS = [
     ({"clock_jump_ms": -0.6}, "clock_jump", "degraded"),
     ({"clock_jump_ms": 3.6e6}, "clock_jump", "degraded"),
     ({"tcp_trouble": {"PruneCalled": 1}}, "tcp_trouble", "degraded"),
+    ({"tcp_trouble": {"TCPBacklogDrop": 1}}, "tcp_trouble", "degraded"),
     ({"ring_full": 1, "ring_full_ms": 5.0}, "ring_full", "note"),
     ({"ring_full": 1, "ring_full_ms": 100.0}, "ring_full", "degraded"),
     ({"descriptors": 960}, "descriptors", None),
@@ -120,6 +121,17 @@ def test_what_workers_on_one_host_all_see_counts_once(tmp_path: Path, hosts: tup
     workers = [{"index": index, "hostname": host} for index, host in enumerate(hosts)]
     directory = maker.write(tmp_path, maker.closed_loop(), maker.boundaries(*RAMP), health=health, workers=workers)
     assert summary(directory)["client"]["tcp_trouble"] == {"PruneCalled": count}
+
+
+@pytest.mark.parametrize("health", [{"ring_full_ms": 3.0}, {"late_merged_reads": 1}, {}])
+def test_unread_data_on_the_machine_is_the_clients_only_if_it_was_late(tmp_path: Path, health: dict[str, Any]) -> None:
+    def nearby(worker: int, second: int) -> dict[str, Any]:
+        trouble = {"tcp_trouble": {"TCPToZeroWindowAdv": 2}} | health if second == 30 else {}
+        return {"late_merged_reads": 0} | trouble
+
+    found = rules(summary(maker.write(tmp_path, maker.closed_loop(), maker.boundaries(*RAMP), health=nearby)))
+    found.pop("ring_full", None)
+    assert found == ({"tcp_trouble": "degraded"} if health else {"tcp_trouble_nearby": "note"})
 
 
 # The load

@@ -94,6 +94,7 @@ def test_a_burner_on_a_busy_clients_core_is_noted_and_times_stay_true(tmp_path: 
         run, rules = judged(tmp_path, server.url, HOG + f"os.sched_setaffinity(0, {{{core}}})")
         log = sends(server.log_path)
     assert rules["cpu_contention"] == rules["client_busy"] == "note"
+    assert rules["in_flight_share"] == "invalid", "users that ask again too late"
     for row in run.rows():
         started = monotonic_ns(run, row["start_time"])
         true_ttft = (log[row["id"]]["sent_ns"][0] - started) / 1e6
@@ -122,13 +123,17 @@ def test_a_blocked_loop_fills_the_ring_and_then_the_kernel(tmp_path: Path) -> No
     assert rules["tcp_trouble"] == "degraded"
 
 
-LYING_LEAVING_AND_SHORT_OF_DESCRIPTORS = """
+SLOW_LYING_LEAVING_AND_SHORT_OF_DESCRIPTORS = """
 import resource
 from tokenswarm.recording.health import descriptors
 
 class Lied(ChatUser):
     fixed_count = 3
     kinds = ["none", "half-usage", "zero-usage"]
+
+    def __init__(self, environment):
+        super().__init__(environment)
+        get_original("time", "sleep")(0.9)
 
     @task
     def ask(self):
@@ -151,9 +156,12 @@ def raise_again(**_):
 """
 
 
-def test_lying_usage_users_that_leave_and_a_shortage_of_descriptors(tmp_path: Path, quick_simulator: Running) -> None:
-    fixed_length = ("--extra-body", '{"ignore_eos": true}')
-    _, rules = judged(tmp_path, quick_simulator.url, LYING_LEAVING_AND_SHORT_OF_DESCRIPTORS, *fixed_length)
+def test_users_that_come_late_and_leave_lying_usage_and_too_few_descriptors(
+    tmp_path: Path, quick_simulator: Running
+) -> None:
+    more = ("-t", "6s", "--extra-body", '{"ignore_eos": true}')
+    _, rules = judged(tmp_path, quick_simulator.url, SLOW_LYING_LEAVING_AND_SHORT_OF_DESCRIPTORS, *more)
+    assert rules["spawn_rate"] == "note"
     assert rules["usage_disagrees"] == "invalid"
     assert rules["usage_zero"] == "degraded"
     assert rules["users_share"] == "invalid"

@@ -196,7 +196,8 @@ RULES: Final[tuple[Rule, ...]] = (
         name="in_flight_share",
         metrics=LOAD,
         says="requests in flight are {value} of the users (closed loop, no think time: {absolute} idle a request)",
-        advice="The client did not keep the asked load up. Give it a core of its own, or look for failing connections.",
+        advice="The client did not keep the asked load up. Give it a core of its own, spread the load with --processes "
+        "or more workers, or look for failing connections.",
         degraded=0.98,
         invalid=0.95,
         low_is_bad=True,
@@ -372,10 +373,19 @@ RULES: Final[tuple[Rule, ...]] = (
         name="tcp_trouble",
         metrics=(*LATENCIES, THROUGHPUT),
         says="the kernel dropped, squeezed or held back what arrived at a client's machine {value} times ({subject})",
-        advice="Some program there did not read in time, or memory for sockets is short (net.ipv4.tcp_rmem, tcp_mem). "
-        "What is sent again comes late.",
+        advice="The client did not read in time, or memory for sockets is short (net.ipv4.tcp_rmem, tcp_mem). What is "
+        "sent again comes late.",
         unit="count",
         degraded=1,
+    ),
+    Rule(
+        name="tcp_trouble_nearby",
+        metrics=(),
+        says="the kernel squeezed or held back what arrived at a client's machine {value} times ({subject}), though "
+        "the client was never late to read",
+        advice="Most likely it was for another program there. End it, or look for short memory (net.ipv4.tcp_mem).",
+        unit="count",
+        note=1,
     ),
     Rule(
         name="descriptors",

@@ -23,10 +23,12 @@ Row = tuple[str, list[Figure]]
 
 BLUE, TEAL, ORANGE, RED, VIOLET, GREY = "#3f83f8", "#14a38b", "#e8862e", "#e5484d", "#9a6ae8", "#8b93a1"
 CLASS_COLOURS: Final = (RED, ORANGE, VIOLET, BLUE, TEAL, "#d6409f", "#b59a00", GREY)
+WORKER_COLOURS: Final = (BLUE, TEAL, ORANGE, VIOLET, "#d6409f", "#b59a00", RED, GREY)
 SHADES: Final = {"ramp": "rgba(232,134,46,0.09)", "steady": "rgba(20,163,139,0.09)", "drain": "rgba(139,147,161,0.14)"}
 MOST_BINS: Final = 600
 MOST_POINTS: Final = 4000
 MOST_LABELS: Final = 9
+LEGEND_OF: Final = "cpu_percent"
 CLIENT_GAUGES: Final = {"cpu_percent": "CPU, % of a core", "loop_lag_ms": "loop busy, ms"}
 
 
@@ -49,9 +51,9 @@ def _gauges(run: Run, phases: Phases, workers: Sequence[int], name: str, title: 
     for index, worker in enumerate(workers):
         lines = run.intervals[(run.intervals["worker"] == worker) & run.intervals[name].notna()]
         if len(lines):
-            style = {"color": CLASS_COLOURS[-1 - index % len(CLASS_COLOURS)], "width": 1.5}
+            style = {"color": WORKER_COLOURS[index % len(WORKER_COLOURS)], "width": 1.5}
             points = {"x": _rounded(column(lines, "time") - phases.start), "y": _rounded(column(lines, name))}
-            shown = {"name": f"worker {worker}", "legendgroup": str(worker), "showlegend": name == "cpu_percent"}
+            shown = {"name": f"worker {worker}", "legendgroup": str(worker), "showlegend": name == LEGEND_OF}
             traces.append({"type": "scatter", "mode": "lines", "line": style} | points | shown)
     return (title, traces) if traces else None
 

@@ -24,6 +24,8 @@ OF_THE_WORST_WORKER: Final = {
 """Rules that look at one figure of `client["by_worker"]`."""
 
 
+DROPPED: Final = "TCPBacklogDrop"
+"""May happen to somebody who reads in time, too; the other counters grow for what has not been read yet."""
 LARGELY_USER_CLOCK: Final = 0.01
 SLOW_SPAWNING_S: Final = 2.0
 """Users may come so much later than asked: Locust starts them in batches, a second apart."""
@@ -36,7 +38,9 @@ def collect(run: Run, phases: Phases, client: dict[str, Any], load_is_known: boo
             yield Measured(rule=rule, value=found[1], subject=found[0])
     if trouble := client["tcp_trouble"]:
         counted = ", ".join(f"{name} {count:,}" for name, count in trouble.items())
-        yield Measured(rule="tcp_trouble", value=sum(trouble.values()), subject=counted)
+        ours = DROPPED in trouble or client["late_merged_reads"] or client["ring_full_share"]
+        rule = "tcp_trouble" if ours else "tcp_trouble_nearby"
+        yield Measured(rule=rule, value=sum(trouble.values()), subject=counted)
     if busy := worst_worker(client, "busy_share"):
         who, share = busy
         yield Measured(rule="client_busy" if load_is_known else "client_too_busy", value=share, subject=who)

@@ -22,9 +22,9 @@ def section(run: Run, phases: Phases, client: dict[str, Any]) -> str:
     busiest.sort(key=lambda worker: int(worker["worker"]))
     chart = charts.client_over_time(run, phases, [worker["worker"] for worker in busiest])
     known = len(client["by_worker"])
-    caption = f"The {len(busiest)} busiest of {count(known)} workers" if known > len(busiest) else "Each worker"
+    caption = f"The {len(busiest)} busiest of {count(known)} workers" if known > len(busiest) else "The client"
     note = "Whether the measuring side kept up; the verdict judges it."
-    drawn = figure("chart-client", chart, f"{caption}: CPU, and the longest in each second that it read nothing")
+    drawn = figure("chart-client", chart, f"{caption}: CPU, and the longest time in each second that the loop was busy")
     return page.section("The client itself", facts(_facts(client)), _table(busiest), drawn, note=note)
 
 
