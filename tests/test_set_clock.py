@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +13,6 @@ import pytest
 
 HERE = Path(__file__).parent
 MS = 1_000_000
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps are Linux's"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to build the clock that can be set"),
-]
-
-
-@pytest.fixture(scope="module")
-def settable_clock(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The library to preload."""
-    library = tmp_path_factory.mktemp("clock") / "settable_clock.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, HERE / "settable_clock.c", "-ldl"], check=True)
-    return str(library)
 
 
 @pytest.mark.parametrize("step_ms", [20, -20, 3_600_000, -3_600_000])
@@ -43,5 +30,6 @@ def test_no_arrival_around_a_set_clock_is_wrong(settable_clock: str, reading: st
             assert read["clock"] == "POLL", (scene, read, "a stamp that nobody can read")
     for read in after:  # stamps count again
         assert read["clock"] == "KERNEL"
-        assert read["low"] <= read["sent"][1]
-        assert -0.01 * MS <= read["at"] - read["sent"][0] < 5 * MS
+        before, sent = read["sent"]
+        assert read["low"] <= sent
+        assert before - 0.01 * MS <= read["at"] < sent + 5 * MS
