@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,17 @@ def quick_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     """A simulator that answers within milliseconds, one for each test process."""
     with simulator(tmp_path_factory.mktemp("simulator"), "--output-tokens", "20") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def settable_clock(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A library that gives whoever preloads it a wall clock that can be set."""
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("no gcc to build the clock that can be set")
+    source = Path(__file__).with_name("settable_clock.c")
+    library = tmp_path_factory.mktemp("clock") / "settable_clock.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source, "-ldl"], check=True)
+    return str(library)
 
 
 @pytest.fixture(params=["thread", "python"])

@@ -19,6 +19,27 @@ from tokenswarm.record import RequestRecord, csv_header, csv_rows
 T0 = 1_763_646_000.0
 """Start of every made run, UTC epoch seconds."""
 
+HEALTHY: dict[str, Any] = {
+    "cpu_percent": 40.0,
+    "loop_cpu_percent": 35.0,
+    "loop_wait_percent": 1.0,
+    "loop_lag_ms": 0.5,
+    "gc_pauses": 3,
+    "gc_pause_ms": 0.6,
+    "gc_pause_max_ms": 0.3,
+    "ring_full": 0,
+    "ring_full_ms": 0.0,
+    "tcp_trouble": {},
+    "steal_percent": 0.1,
+    "throttled_percent": 0.0,
+    "clock_jump_ms": 0.0,
+    "descriptors": 60,
+    "descriptor_limit": 1024,
+    "sockets": 40,
+    "ports": 28232,
+}
+"""What a worker in good health says of itself every second."""
+
 Record = RequestRecord
 
 
@@ -108,9 +129,11 @@ def write(
     users: int = 10,
     without_row: Sequence[Record] = (),
     itl_ms: float = 40.0,
+    health: Callable[[int, int], dict[str, Any]] | None = None,
     **run: Any,
 ) -> Path:
-    """Write the directory; `run` replaces fields of run.json. `without_row`: started, but in flight at a kill."""
+    """Write the directory; `run` replaces fields of run.json. `without_row`: started, but in flight at a kill. `health`
+    gives what to change in the interval line of a (worker, second)."""
     directory.mkdir(parents=True, exist_ok=True)
     last = max((record.end_time or 0.0 for record in records), default=T0 + 60)
     bounds = boundaries(users, 0.0, last - T0, last - T0) if bounds is None else bounds
@@ -143,6 +166,8 @@ def write(
     (directory / "run.json").write_text(json.dumps(described | run, ensure_ascii=False), encoding="utf-8")
     (directory / "requests.csv").write_text(csv_header() + csv_rows(records), encoding="utf-8")
     lines = intervals(records, without_row, users, itl_ms)
+    for line in lines if health else ():
+        line |= health(line["worker"], line["seq"])
     (directory / "intervals.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return directory
 
@@ -203,6 +228,5 @@ def _interval(
         "client_lag": "",
         "merged_reads": 2,
         "late_merged_reads": 1,
-        "cpu_percent": 40.0,
-        "loop_lag_ms": 0.5,
+        **HEALTHY,
     }

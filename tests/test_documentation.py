@@ -17,7 +17,7 @@ import pytest
 from locust_process import ROOT, LocustProcess, headless, locust
 from simulator_process import Running
 
-from tokenswarm import verdict
+from tokenswarm import rules
 from tokenswarm.record import COLUMNS, ERROR_CLASSES
 
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
@@ -225,7 +225,7 @@ def test_a_distribution_is_as_explained(run: LocustProcess) -> None:
     assert set(re.findall(r"`([^`]+)`", sentence)) == set(run.json("summary.json")["latency"]["e2e_ms"])
 
 
-def threshold(rule: verdict.Rule, value: float | None) -> str:
+def threshold(rule: rules.Rule, value: float | None) -> str:
     """A threshold as the table of rules writes it."""
     if value is None:
         return ""
@@ -234,7 +234,8 @@ def threshold(rule: verdict.Rule, value: float | None) -> str:
         return "any" if value < 1e-6 else f"< {text}" if rule.low_is_bad else text
     if (rule.low_is_bad and value == 1) or rule.name == "not_ended":
         return "yes"
-    return f"< {value:g}" if rule.low_is_bad else f"{value:g}"
+    text = f"{value:g} ms" if rule.unit == "ms" else f"{value:g}"
+    return f"< {text}" if rule.low_is_bad else text
 
 
 def test_every_rule_of_the_verdict_is_explained() -> None:
@@ -243,7 +244,7 @@ def test_every_rule_of_the_verdict_is_explained() -> None:
     )
     assert rows == [
         (rule.name, threshold(rule, rule.note), threshold(rule, rule.degraded), threshold(rule, rule.invalid))
-        for rule in verdict.RULES
+        for rule in rules.RULES
         if rule.name not in OPEN_LOOP_RULES
     ]
 

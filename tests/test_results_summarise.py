@@ -247,7 +247,8 @@ def test_a_lost_worker_and_a_lost_interval_are_found(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     kept = [line for line in lines if not (line["worker"] == 1 and line["seq"] > 30) and line["seq"] != 20]
     path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    assert rules(summary(tmp_path)) == {"worker_lost": "invalid", "intervals_missing": "invalid"}
+    expected = dict.fromkeys(("worker_lost", "intervals_missing", "users_share"), "invalid")
+    assert rules(summary(tmp_path)) == expected
 
 
 def test_a_worker_that_the_master_lost_is_invalid_and_the_window_before_it_is_kept(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_hardly_any_rows_are_survived(tmp_path: Path, records: list[maker.Record
 
 def test_user_clock_and_estimated_tokens_are_disclosed_and_leave_the_run_valid(tmp_path: Path) -> None:
     def change(record: maker.Record, index: int) -> None:
-        record.clock, record.token_source = "user", "chunks"
+        record.clock, record.token_source, record.input_tokens = "user", "chunks", None
 
     found = summary(maker.write(tmp_path, maker.closed_loop(change=change), maker.boundaries(*RAMP)))
     assert rules(found) == {"user_clock": "note", "tokens_estimated": "note"}
@@ -314,7 +315,7 @@ def test_user_clock_and_estimated_tokens_are_disclosed_and_leave_the_run_valid(t
 def test_tiny_and_short_outputs_are_told(tmp_path: Path) -> None:
     def change(record: maker.Record, index: int) -> None:
         record.asked_output_tokens = 11
-        record.output_tokens = 1 if index % 5 == 0 else 4 if index % 20 == 1 else 11
+        record.output_tokens = record.chunks = 1 if index % 5 == 0 else 4 if index % 20 == 1 else 11
 
     records = maker.closed_loop(change=change)
     options = {"extra_body": {"ignore_eos": True}}
@@ -334,7 +335,7 @@ def test_answers_shorter_than_a_mere_limit_are_only_noted(tmp_path: Path) -> Non
 
 def test_one_token_that_was_asked_for_is_no_fault(tmp_path: Path) -> None:
     def change(record: maker.Record, index: int) -> None:
-        record.asked_output_tokens = record.output_tokens = 1
+        record.asked_output_tokens = record.output_tokens = record.chunks = 1
 
     assert rules(summary(maker.write(tmp_path, maker.closed_loop(change=change), maker.boundaries(*RAMP)))) == {}
 

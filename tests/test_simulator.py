@@ -239,6 +239,17 @@ def test_fault_close_delimited_ends_with_the_connection(server: Running) -> None
     assert server.logged("delimited")["outcome"] == "ok"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("kind", "told"), [("half-usage", 4), ("zero-usage", 0)])
+def test_fault_of_usage_leaves_the_reply_whole(server: Running, kind: str, told: int, stream: bool) -> None:
+    name = f"{kind}-{stream}"
+    body = server.post(chat(simulator=fault(kind), stream=stream), {"X-Request-Id": name}).read()
+    usages = [event["usage"] for event in (events(body)[:-1] if stream else [json.loads(body)]) if "usage" in event]
+    assert [usage["completion_tokens"] for usage in usages] == [told]
+    record = server.logged(name)
+    assert (record["outcome"], record["output_tokens"]) == ("ok", 8)
+
+
 @pytest.mark.parametrize(("kind", "chunks"), [("stall", 2), ("silent", 0)])
 def test_fault_that_stops_sending_keeps_the_connection_open(server: Running, kind: str, chunks: int) -> None:
     body = json.dumps(chat(simulator=fault(kind, after=2))).encode()

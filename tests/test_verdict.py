@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenswarm import verdict
+from tokenswarm import rules
 from tokenswarm.verdict import Measured, judge
 
 
@@ -67,7 +67,7 @@ def test_a_reason_carries_its_number_its_threshold_and_what_to_do() -> None:
 
 def test_a_metric_that_was_not_measured_has_no_level_unless_condemned() -> None:
     assert "tpot" not in judge([], ["ttft"]).metrics
-    assert judge([Measured(rule="no_ok_rows", value=0)], []).metrics == dict.fromkeys(verdict.METRICS, "invalid")
+    assert judge([Measured(rule="no_ok_rows", value=0)], []).metrics == dict.fromkeys(rules.METRICS, "invalid")
 
 
 def test_a_value_without_a_rule_is_refused() -> None:
@@ -76,10 +76,10 @@ def test_a_value_without_a_rule_is_refused() -> None:
 
 
 def test_every_rule_is_whole() -> None:
-    names = [rule.name for rule in verdict.RULES]
+    names = [rule.name for rule in rules.RULES]
     assert len(names) == len(set(names))
-    for rule in verdict.RULES:
-        assert set(rule.metrics) <= set(verdict.METRICS)
+    for rule in rules.RULES:
+        assert set(rule.metrics) <= set(rules.METRICS)
         assert rule.says and rule.advice.endswith(".")
         assert (rule.note, rule.degraded, rule.invalid) != (None, None, None)
         if rule.degraded is not None and rule.invalid is not None:

@@ -31,7 +31,8 @@ class Clock(enum.IntEnum):
     USER = 0
     """The client's clock when it read: there are no kernel stamps on this socket."""
     POLL = 1
-    """The client's clock, on a socket with kernel stamps: this read's stamp was not that of its last segment."""
+    """The client's clock, on a socket with kernel stamps: this read's stamp was not that of its last segment, or the
+    wall clock that made it has been set."""
     KERNEL = 2
     """The kernel's receive stamp of the read's last segment."""
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-import psutil
 
 from tokenswarm import histogram
 from tokenswarm.record import INCOMPLETE, RequestRecord, csv_rows, one_line
+from tokenswarm.recording.health import Health
 from tokenswarm.recording.messages import Batch, Totals
 from tokenswarm.timing import Anchor, Tally, Timeline
 
@@ -55,7 +55,7 @@ class Recorder:
         self.offset_ns = 0
         self.uncertainty_ns = 0
         self._users = users
-        self._loop_lag_ns = loop_lag_ns
+        self._health = Health(loop_lag_ns)
         self._sink = sink
         self._save_responses = save_responses
         self._problems: list[str] = []
@@ -70,8 +70,6 @@ class Recorder:
         self._input: Counter[int] = Counter()
         self._sequence = 0
         self._since = time.monotonic_ns()
-        self._process = psutil.Process()
-        self._process.cpu_percent()
 
     @property
     def batches(self) -> int:
@@ -147,6 +145,7 @@ class Recorder:
         for call in cut:
             call.end(INCOMPLETE)
         self.tick()
+        self._health.close()
         return cut
 
     def _count(self, record: RequestRecord, line: Timeline) -> None:
@@ -178,12 +177,6 @@ class Recorder:
             first = line.at[0] if line.at else line.end or line.start
             self._input[(offset + first) // 1_000_000_000] += record.input_tokens
 
-    def _cpu_percent(self) -> float | None:
-        try:
-            return self._process.cpu_percent()
-        except (psutil.Error, OSError):  # no descriptor left for /proc, say: unknown, and no reason to stop recording
-            return None
-
     def _interval(self) -> dict[str, Any]:
         now = time.monotonic_ns()
         tally = self._tally.take()
@@ -212,8 +205,7 @@ class Recorder:
             "client_lag": histogram.encode_ns(tally.lag_ns),
             "merged_reads": tally.merged_reads,
             "late_merged_reads": tally.late_merged_reads,
-            "cpu_percent": self._cpu_percent(),
-            "loop_lag_ms": self._loop_lag_ns() / 1e6,
+            **self._health.take(),
         }
         self._since = now
         self._started = 0

@@ -5,6 +5,7 @@ Every function returns None where nothing was measured: an empty chart, or a zer
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,13 +18,18 @@ from tokenswarm.results.read import Run
 from tokenswarm.results.wording import number, plain
 
 Figure = dict[str, Any]
+Row = tuple[str, list[Figure]]
+"""The title of an axis, and what is drawn on it."""
 
 BLUE, TEAL, ORANGE, RED, VIOLET, GREY = "#3f83f8", "#14a38b", "#e8862e", "#e5484d", "#9a6ae8", "#8b93a1"
 CLASS_COLOURS: Final = (RED, ORANGE, VIOLET, BLUE, TEAL, "#d6409f", "#b59a00", GREY)
+WORKER_COLOURS: Final = (BLUE, TEAL, ORANGE, VIOLET, "#d6409f", "#b59a00", RED, GREY)
 SHADES: Final = {"ramp": "rgba(232,134,46,0.09)", "steady": "rgba(20,163,139,0.09)", "drain": "rgba(139,147,161,0.14)"}
 MOST_BINS: Final = 600
 MOST_POINTS: Final = 4000
 MOST_LABELS: Final = 9
+LEGEND_OF: Final = "cpu_percent"
+CLIENT_GAUGES: Final = {"cpu_percent": "CPU, % of a core", "loop_lag_ms": "loop busy, ms"}
 
 
 def over_time(run: Run, phases: Phases) -> Figure | None:
@@ -32,9 +38,29 @@ def over_time(run: Run, phases: Phases) -> Figure | None:
     if edges is None:
         return None
     x = _rounded((edges[:-1] + edges[1:]) / 2 - phases.start)
-    rows = [
-        traces for traces in (_rates(run, edges, x), _ended(run, edges, x), _concurrency(run, phases, edges)) if traces
-    ]
+    return _stacked([_rates(run, edges, x), _ended(run, edges, x), _concurrency(run, phases, edges)], phases)
+
+
+def client_over_time(run: Run, phases: Phases, workers: Sequence[int]) -> Figure | None:
+    """CPU of these workers, and for how long at most their event loops read nothing, under one another."""
+    return _stacked([_gauges(run, phases, workers, name, title) for name, title in CLIENT_GAUGES.items()], phases)
+
+
+def _gauges(run: Run, phases: Phases, workers: Sequence[int], name: str, title: str) -> Row | None:
+    traces: list[Figure] = []
+    for index, worker in enumerate(workers):
+        lines = run.intervals[(run.intervals["worker"] == worker) & run.intervals[name].notna()]
+        if len(lines):
+            style = {"color": WORKER_COLOURS[index % len(WORKER_COLOURS)], "width": 1.5}
+            points = {"x": _rounded(column(lines, "time") - phases.start), "y": _rounded(column(lines, name))}
+            shown = {"name": f"worker {worker}", "legendgroup": str(worker), "showlegend": name == LEGEND_OF}
+            traces.append({"type": "scatter", "mode": "lines", "line": style} | points | shown)
+    return (title, traces) if traces else None
+
+
+def _stacked(found: Iterable[Row | None], phases: Phases) -> Figure | None:
+    """Rows of traces, each with its title, on one time axis."""
+    rows = [row for row in found if row]
     if not rows:
         return None
     layout: Figure = {"height": 90 + 210 * len(rows), "xaxis": _seconds_axis(phases), "barmode": "stack", "bargap": 0}
@@ -166,7 +192,7 @@ def spread_out(values: Floats) -> bool:
     return bool(low > 0 and values.min() > 0 and high / low > 50)
 
 
-def _rates(run: Run, edges: Floats, x: list[float]) -> tuple[str, list[Figure]] | None:
+def _rates(run: Run, edges: Floats, x: list[float]) -> Row | None:
     tokens, _ = flow.output_tokens(run)
     chunks = flow.counted(run, "chunks")
     line = {"type": "scatter", "mode": "lines", "x": x}
@@ -180,7 +206,7 @@ def _rates(run: Run, edges: Floats, x: list[float]) -> tuple[str, list[Figure]] 
     return ("per second", traces) if traces else None
 
 
-def _ended(run: Run, edges: Floats, x: list[float]) -> tuple[str, list[Figure]] | None:
+def _ended(run: Run, edges: Floats, x: list[float]) -> Row | None:
     traces = []
     width = float(edges[1] - edges[0])
     ok = (run.rows["status"] == "ok").to_numpy()
@@ -193,7 +219,7 @@ def _ended(run: Run, edges: Floats, x: list[float]) -> tuple[str, list[Figure]] 
     return ("requests/s", traces) if traces else None
 
 
-def _concurrency(run: Run, phases: Phases, edges: Floats) -> tuple[str, list[Figure]] | None:
+def _concurrency(run: Run, phases: Phases, edges: Floats) -> Row | None:
     traces: list[Figure] = []
     asked = [b for b in known_boundaries(run) if b.event in ("target", "stopping") and b.users is not None]
     line = {"type": "scatter", "mode": "lines"}

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.record import one_line
-from tokenswarm.results import flow
+from tokenswarm.results import client_evidence, flow, steadiness
 from tokenswarm.results.distribution import PERCENTILES, unsure
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
+from tokenswarm.results.wording import number
 from tokenswarm.verdict import Measured
 
 SILENT_S: Final = 5.0
@@ -20,6 +21,13 @@ SILENT_S: Final = 5.0
 FAILING: Final = 0.05
 FAR_BELOW: Final = 0.5
 """An answer shorter than this share of what was asked is short."""
+FEW_TOKENS: Final = 2
+USAGE_SLACK: Final = 0.03
+"""Usage may be so many tokens, or this share of the chunks, below the chunks that came: each has at least a token."""
+MOST_TOKENS_A_CHARACTER: Final = 4
+"""A character has at most four bytes, and a token at least one."""
+HIDDEN_TOKENS: Final = 16
+"""The end of the text and its like are tokens without a character."""
 
 
 def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
@@ -38,7 +46,11 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield from _conduct(run, phases, cohort, len(ok))
     yield from _ttft(cohort, summary["latency"]["ttft_ms"])
     yield from _load(run, phases, cohort, summary)
+    yield from _steadiness(run, phases)
     yield from _answers(run, ok)
+    yield from _usage(ok)
+    in_flight_counts = not _open_loop(run) and _never_idle(run, phases, cohort)
+    yield from client_evidence.collect(run, phases, summary["client"], in_flight_counts)
 
 
 def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> Iterator[Measured]:
@@ -125,22 +137,39 @@ def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measure
         yield Measured(rule="send_delay", value=delay / ttft["p50"], absolute=delay, subject=name)
 
 
+def _steadiness(run: Run, phases: Phases) -> Iterator[Measured]:
+    found = max(steadiness.changes(run, phases), key=lambda change: change.share, default=None)
+    if found is not None:
+        went = f"{found.what} went from {number(found.first)}{found.unit} to {number(found.second)}{found.unit}"
+        size = abs(found.second - found.first) if found.unit.strip() == "ms" else None
+        yield Measured(rule="no_steady_state", value=found.share, absolute=size, subject=went)
+
+
 def _load(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
     if phases.whole_run or cohort.empty:
         return
-    if run.info.load.arrivals != "closed":
+    if _open_loop(run):
         yield Measured(rule="sent_share", value=float((cohort["status"] != "shed").mean()))
         lag = cohort["queue_ms"].dropna()
         if len(lag):
             yield Measured(rule="schedule_lag", value=float(np.percentile(lag, 99)))
         return
     share, users = summary["concurrency"]["share"], summary["concurrency"]["users"]
-    if _failed_share(cohort) >= FAILING:
-        return  # users that fail at once are seldom in flight, which is not the client's fault
-    if share is None or not run.info.user_classes or any(user.think_time for user in run.info.user_classes):
-        return
-    idle_ms = (1 - share) * users * phases.seconds * 1e3 / len(cohort)
-    yield Measured(rule="in_flight_share", value=share, absolute=idle_ms)
+    if share is not None and _never_idle(run, phases, cohort):
+        idle_ms = (1 - share) * users * phases.seconds * 1e3 / len(cohort)
+        yield Measured(rule="in_flight_share", value=share, absolute=idle_ms)
+
+
+def _open_loop(run: Run) -> bool:
+    return run.info.load.arrivals != "closed"
+
+
+def _never_idle(run: Run, phases: Phases, cohort: pd.DataFrame) -> bool:
+    """Whether every user should have a request in flight all the time: none thinks, and hardly any fails. Users that
+    fail at once are seldom in flight, which is not the client's fault."""
+    if phases.whole_run or cohort.empty or _failed_share(cohort) >= FAILING:
+        return False
+    return bool(run.info.user_classes) and not any(user.think_time for user in run.info.user_classes)
 
 
 def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
@@ -160,6 +189,22 @@ def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
         short = (tokens < FAR_BELOW * asked) & (tokens > 1)
         rule = "short_outputs" if _length_was_fixed(run) else "early_stops"
         yield Measured(rule=rule, value=float(short[asked.notna()].mean()))
+
+
+def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
+    """The server's usage against what came. Here belongs its counter of generated tokens, too, once that is scraped."""
+    streamed = ok[(ok["chunks"] > 0) & (ok["token_source"] != "")]
+    told = streamed[streamed["token_source"] == "usage"]
+    if len(told):
+        tokens, chunks = told["output_tokens"], told["chunks"]
+        fewer = chunks - tokens > np.maximum(FEW_TOKENS, USAGE_SLACK * chunks)
+        seen = tokens - told["reasoning_tokens"].fillna(0)
+        more = seen > MOST_TOKENS_A_CHARACTER * told["output_chars"] + HIDDEN_TOKENS
+        subject = f"{fewer.sum():,} too few, {more.sum():,} too many"
+        yield Measured(rule="usage_disagrees", value=float((fewer | more).mean()), subject=subject)
+    if len(streamed):
+        none_of_it = (streamed["token_source"] == "chunks") & streamed["input_tokens"].notna()
+        yield Measured(rule="usage_zero", value=float(none_of_it.mean()))
 
 
 def _length_was_fixed(run: Run) -> bool:

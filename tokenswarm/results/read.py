@@ -134,7 +134,22 @@ class Interval(msgspec.Struct):
     merged_reads: int = 0
     late_merged_reads: int = 0
     cpu_percent: float | None = None
+    loop_cpu_percent: float | None = None
+    loop_wait_percent: float | None = None
     loop_lag_ms: float | None = None
+    gc_pauses: int | None = None
+    gc_pause_ms: float | None = None
+    gc_pause_max_ms: float | None = None
+    ring_full: int | None = None
+    ring_full_ms: float | None = None
+    tcp_trouble: dict[str, int] | None = None
+    steal_percent: float | None = None
+    throttled_percent: float | None = None
+    clock_jump_ms: float | None = None
+    descriptors: int | None = None
+    descriptor_limit: int | None = None
+    sockets: int | None = None
+    ports: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenswarm.results import charts, wording
+from tokenswarm.results import charts, client_section, wording
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import escape, facts, figure, section, table
 from tokenswarm.results.phases import Phases, intended
@@ -228,27 +228,7 @@ def errors(material: Material) -> str:
 
 
 def client(material: Material) -> str:
-    found = material.summary["client"]
-    lag, cpu, loop = found["client_lag_ms"], found["cpu_percent"], found["loop_lag_ms"]
-    merged = ""
-    if found["merged_reads"] is not None:
-        merged = (
-            f"{count(found['merged_reads'])}, of which {count(found['late_merged_reads'])} while the client was late"
-        )
-    pairs = [
-        ("Arrival stamps", ", ".join(f"{escape(name)} clock: {count(n)}" for name, n in found["clocks"].items())),
-        ("Client lag", f"p50 {statistic(lag, 'p50')} ms, p99 {statistic(lag, 'p99')} ms" if lag else ""),
-        ("Merged reads", merged),
-        ("Workers", count(found["workers"]) if found["workers"] else ""),
-        ("CPU of a worker", f"mean {number(cpu['mean'])} %, at most {number(cpu['max'])} %" if cpu else ""),
-        (
-            "Event loop busy",
-            f"each second's longest stretch: mean {number(loop['mean'])}, at most {number(loop['max'])} ms"
-            if loop
-            else "",
-        ),
-    ]
-    return section("The client itself", facts(pairs), note="Whether the measuring side kept up; the verdict judges it.")
+    return client_section.section(material.run, material.phases, material.summary["client"])
 
 
 def details(material: Material) -> str:

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from tokenswarm import __version__, verdict
+from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import distribution, evidence, flow
+from tokenswarm.results import client, distribution, evidence, flow
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -50,7 +50,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "throughput": throughput(run, phases, cohort),
         "concurrency": concurrency(run, phases),
         "tokens": _tokens(cohort),
-        "client": _client(run, phases, cohort),
+        "client": client.figures(run, phases, cohort, defects),
         "windows": _windows(run, phases, due),
     }
     if phases.note:
@@ -189,14 +189,14 @@ def _gauge(run: Run, phases: Phases, name: str) -> float | None:
 def _measured_metrics(summary: dict[str, Any]) -> list[str]:
     latency, rates = summary["latency"], summary["throughput"]
     measured = {
-        verdict.TTFT: latency["ttft_ms"],
-        verdict.TPOT: latency["tpot_ms"],
-        verdict.ITL: latency["itl_ms"],
-        verdict.E2E: latency["e2e_ms"],
-        verdict.THROUGHPUT: rates["requests_per_s"] or rates["output_tokens_per_s"],
-        verdict.CONCURRENCY: summary["concurrency"]["in_flight"],
+        rules.TTFT: latency["ttft_ms"],
+        rules.TPOT: latency["tpot_ms"],
+        rules.ITL: latency["itl_ms"],
+        rules.E2E: latency["e2e_ms"],
+        rules.THROUGHPUT: rates["requests_per_s"] or rates["output_tokens_per_s"],
+        rules.CONCURRENCY: summary["concurrency"]["in_flight"],
     }
-    return [name for name in verdict.METRICS if measured[name]]
+    return [name for name in rules.METRICS if measured[name]]
 
 
 def _run(run: Run, phases: Phases) -> dict[str, Any]:
@@ -262,18 +262,12 @@ def _errors(run: Run, cohort: pd.DataFrame, phases: Phases) -> list[dict[str, An
 
 
 def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
-    inside = _intervals_inside(run, phases)
+    inside = client.intervals_inside(run, phases)
     try:
         return distribution.of_histograms(inside["itl"])
     except ValueError as error:
         defects.append(f"ITL could not be read from the intervals: {error}.")
         return None
-
-
-def _intervals_inside(run: Run, phases: Phases) -> pd.DataFrame:
-    """Intervals whose middle lies in a window."""
-    middles = column(run.intervals, "time") - column(run.intervals, "seconds") / 2
-    return run.intervals[phases.contain(middles)]
 
 
 def _tokens(cohort: pd.DataFrame) -> dict[str, Any]:
@@ -297,27 +291,6 @@ def _tokens(cohort: pd.DataFrame) -> dict[str, Any]:
         "characters": distribution.of(column(ok, "output_chars")),
         "cached_share": float(cached / into) if not np.isnan(cached) and into else None,
         "asked": asked,
-    }
-
-
-def _client(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]:
-    inside = _intervals_inside(run, phases)
-    streamed = cohort[cohort["ttft_ms"].notna()]
-    clocks = streamed["clock"].value_counts()
-
-    def gauge(name: str) -> dict[str, float] | None:
-        values = inside[name].dropna().astype("float64")
-        return {"mean": float(values.mean()), "max": float(values.max())} if len(values) else None
-
-    return {
-        "workers": int(run.intervals["worker"].nunique()) or len(run.info.workers),
-        "clocks": {str(name): int(count) for name, count in clocks.items()},
-        "transports": {str(name): int(n) for name, n in cohort["transport"].value_counts().items() if name},
-        "client_lag_ms": distribution.of(column(cohort, "client_lag_ms")),
-        "merged_reads": int(inside["merged_reads"].sum()) if len(inside) else None,
-        "late_merged_reads": int(inside["late_merged_reads"].sum()) if len(inside) else None,
-        "cpu_percent": gauge("cpu_percent"),
-        "loop_lag_ms": gauge("loop_lag_ms"),
     }
 
 

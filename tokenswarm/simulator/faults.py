@@ -19,6 +19,8 @@ FaultKind = Literal[
     "stall",
     "silent",
     "close-delimited",
+    "half-usage",
+    "zero-usage",
 ]
 
 MEANINGS: Final[dict[FaultKind, str]] = {
@@ -32,8 +34,12 @@ MEANINGS: Final[dict[FaultKind, str]] = {
     "stall": "nothing more is sent after some chunks; the connection stays open",
     "silent": "the request is read and never answered",
     "close-delimited": "no fault: the body's end is the connection's end, without chunked encoding",
+    "half-usage": "the reply is whole, but usage tells half of its tokens",
+    "zero-usage": "the reply is whole, but usage tells that it had no tokens",
 }
 KINDS: Final = tuple(MEANINGS)
+TOLD_TOKENS: Final[dict[FaultKind, float]] = {"none": 1.0, "close-delimited": 1.0, "half-usage": 0.5, "zero-usage": 0.0}
+"""The share of its output tokens that usage tells, of each kind with which a reply comes whole."""
 DEFAULT_AFTER: Final = 3
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokenswarm.simulator.faults import Fault, FaultRate, draw
+from tokenswarm.simulator.faults import TOLD_TOKENS, Fault, FaultRate, draw
 from tokenswarm.simulator.openai import ApiError, ChatRequest, Events, usage
 from tokenswarm.simulator.sendlog import SendRecord
 from tokenswarm.simulator.text import Tape, estimate_tokens
@@ -48,7 +48,8 @@ class Plan:
     random: random.Random
 
     def usage(self) -> dict[str, object]:
-        return usage(self.input_tokens, self.length, self.reasoning)
+        told = int(self.length * TOLD_TOKENS.get(self.fault.fault, 1.0))
+        return usage(self.input_tokens, told, min(self.reasoning, told))
 
 
 def plan_reply(request: ChatRequest, style: Style, tape: Tape, seed: int, number: int) -> Plan:
@@ -156,7 +157,7 @@ class ReplyStream:
 
     def _fault_position(self) -> int:
         """Output events sent before the fault happens."""
-        if self._fault.fault in ("none", "close-delimited"):
+        if self._fault.fault in TOLD_TOKENS:
             return _NEVER
         after = self._fault.after_chunks
         return _AT_THE_END if after is None else after

@@ -25,7 +25,7 @@ class SendRecord(msgspec.Struct, kw_only=True):
     """`ok`, `cancelled` (by the client), `rejected` (4xx), or the kind of the fault."""
     input_tokens: int = 0
     output_tokens: int = 0
-    """Tokens sent, which is what `usage` says if the reply is complete."""
+    """Tokens sent, which is what `usage` says if the reply is complete and no fault bends it."""
     sent_ns: list[int] = msgspec.field(default_factory=list)
     """Immediately before the send that completes the event."""
     done_ns: list[int] = msgspec.field(default_factory=list)

@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from tokenswarm.simulator import openai
 from tokenswarm.simulator.engine import QueueFull, Sequence
+from tokenswarm.simulator.faults import TOLD_TOKENS
 from tokenswarm.simulator.metrics import Metrics
 from tokenswarm.simulator.openai import ApiError, ChatRequest, Events
 from tokenswarm.simulator.pacing import EngineLoop
@@ -207,7 +208,7 @@ class Simulator:
         reasoning, text = tape.text(plan.start, plan.reasoning), tape.text(split, plan.length - plan.reasoning)
         body = openai.completion(self._reply_id(call), self._model, text, reasoning, plan.finish_reason, plan.usage())
         kind, record = plan.fault.fault, call.record
-        if kind not in ("none", "no-done", "close-delimited"):
+        if kind not in (*TOLD_TOKENS, "no-done"):
             record.outcome = kind
             await self._break_whole(call, kind, body)
             return

@@ -2,7 +2,8 @@
 
 A read's stamp (`SO_TIMESTAMPNS`) is the arrival of the last segment in it, and only if the read drained the socket
 (it came back short, or `TCP_INQ` is 0). Earlier segments of the same read arrived after the last poll that found the
-socket unreadable.
+socket unreadable. Stamps are made by the wall clock: where that may have been set between stamp and read, they count
+for nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ KERNEL_STAMPS: Final = sys.platform == "linux"
 ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16) + socket.CMSG_SPACE(4) if KERNEL_STAMPS else 0
 
 _CHECK_DELAY_NS: Final = 100_000  # more than passes between the kernel's answer to a poll and our note of the time
+_TIGHT_NS: Final = 5_000  # a clock reading within which nothing else ran
 _FULL_POLL: Final = 64  # libev takes that many events a poll, and more only later: others may have been ready as well
 REORDER_NS: Final = 200_000  # a stamp is older than its socket's readability by the way through the TCP stack
+STEP_NS: Final = 100_000  # the two clocks run at one rate: a difference that changes by more means that one was set
 _PATIENCE_SECONDS: Final = 0.2
 _timespec = struct.Struct("@qq")
 _int = struct.Struct("@i")
@@ -77,14 +80,18 @@ class StampKeeper:
 
 
 def clock_offset() -> int:
-    """CLOCK_REALTIME − CLOCK_MONOTONIC in nanoseconds, read tightly: a preempted reading is taken again."""
+    """CLOCK_REALTIME − CLOCK_MONOTONIC in nanoseconds: the tightest of up to four readings, as one may have been
+    preempted."""
+    offset, tightest = 0, sys.maxsize
     for _ in range(4):
         before = time.monotonic_ns()
         real = time.time_ns()
-        after = time.monotonic_ns()
-        if after - before < 5_000:
-            break
-    return real - (before + after) // 2
+        took = time.monotonic_ns() - before
+        if took < tightest:
+            offset, tightest = real - (before + took // 2), took
+            if took < _TIGHT_NS:
+                break
+    return offset
 
 
 class LoopClock:
@@ -92,12 +99,14 @@ class LoopClock:
 
     All attributes are CLOCK_MONOTONIC nanoseconds: `polled_at` when the current poll returned, `unready_at` no earlier
     than which anything arrived that the current poll reported and the one before did not, `late` whether the client was
-    busy for a millisecond or more while that could have been waiting.
+    busy for a millisecond or more while that could have been waiting, `stepped_at` since when the wall clock is as it
+    is: the kernel's stamps from before were made by another one.
     """
 
     def __init__(self, loop: Any) -> None:
         now = time.monotonic_ns()
         self.offset = clock_offset()
+        self.stepped_at = 0
         self.polled_at = now
         self.unready_at = now
         self.surely_unready_at = now
@@ -125,6 +134,11 @@ class LoopClock:
         self._reads += 1
         return now - self._busy_since >= LATE_NS
 
+    def note_step(self, now: int) -> None:
+        """Look whether the wall clock has been set since the poll, at `now`, which was read just before."""
+        if abs(time.time_ns() - now - self.offset) > STEP_NS:  # or we were held up since `now`: look closely
+            self._read_offset()
+
     def take_longest_busy(self) -> int:
         """The longest stretch without a poll since the last call, in nanoseconds: how late the loop has been."""
         longest, self._longest_busy = self._longest_busy, 0
@@ -146,7 +160,13 @@ class LoopClock:
         # A poll that slept found nothing ready when it began: only what came after it woke us can have waited.
         slept = now - self._polling_since >= LATE_NS
         self._busy_since = now if slept else previous_return
-        self.offset = clock_offset()
+        self._read_offset()
+
+    def _read_offset(self) -> None:
+        offset = clock_offset()
+        if abs(offset - self.offset) > STEP_NS:
+            self.stepped_at = time.monotonic_ns()
+        self.offset = offset
 
 
 def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int:

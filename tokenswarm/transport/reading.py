@@ -133,7 +133,11 @@ class LoopReader:
         late = loop.late(now)
         unready_at = max(loop.unready_at, self._last_at) if self._undrained_low is None else self._undrained_low
         at, clock = now, Clock.USER
-        if stamp and drained:
+        if stamp:
+            loop.note_step(now)
+        if stamp and unready_at - REORDER_NS < loop.stepped_at:
+            clock = Clock.POLL  # made by the wall clock as it was, or as it is: nobody can say
+        elif stamp and drained:
             at, clock = min(stamp - loop.offset, now), Clock.KERNEL
             if self._undrained_low is None and at < loop.surely_unready_at - REORDER_NS:
                 # Older than a poll that found nothing: it waited for a segment before it, there by the next poll.

@@ -5,8 +5,8 @@
  * gets the bytes (receiver.py).
  *
  * Who may touch what:
- *   - Producers (the thread; Python in `receiver_read`) hold `lock`. It guards slots, polls and the filling of the ring.
- *     Nobody blocks under it: the longest thing done there is one non-blocking recvmsg.
+ *   - Producers (the thread; Python in `receiver_read`) hold `lock`. It guards slots, polls, the offset and the filling
+ *     of the ring. Nobody blocks under it: the longest thing done there is one non-blocking recvmsg.
  *   - The ring's one consumer is whoever holds the GIL, and takes no lock.
  *   - `asleep` and `starved` are changed by atomic exchanges alone. Of two exchanges of one variable the later one
  *     sees all that was done before the earlier one, so either the sleeper sees the work or the worker sees the
@@ -43,13 +43,13 @@ static const uint64_t CONTROL = 0; /* no connection's id: a serial number is at 
 static const int64_t SETTLE_NS = 100000; /* more than passes between a segment's stamp and its socket being readable */
 static const int64_t MILLISECOND = 1000000;
 static const struct timespec REST = {.tv_nsec = 200000}; /* well below what counts as late */
+static const int64_t STEP_NS = 100000; /* the clocks run at one rate: if they are further apart, one has been set */
 
 /* Instants of CLOCK_MONOTONIC in nanoseconds that bound the arrival of what is read now. */
 typedef struct {
     int64_t polled_at;     /* what the poll reported was there by then */
     int64_t unready_at;    /* what the poll reported was not yet there then */
     int64_t waiting_since; /* what the poll reported has waited no longer than since then */
-    int64_t offset;        /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
 } Polls;
 
 struct Receiver {
@@ -61,6 +61,8 @@ struct Receiver {
     int64_t late_ns;
     Polls polls;
     Slots slots;
+    int64_t offset;     /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
+    int64_t stepped_at; /* since when the offset is what it is: the wall clock was set not long before */
     /* The thread's own. */
     int64_t next_unready_at, run_delay, counted_since;
     int counted;
@@ -94,9 +96,26 @@ static void wake_python(Receiver *r)
 
 /* Receiving: all of it under the lock */
 
+static void read_offset(Receiver *r)
+{
+    int64_t offset = clock_offset();
+    if (llabs(offset - r->offset) > STEP_NS)
+        r->stepped_at = monotonic();
+    r->offset = offset;
+}
+
+/* Whether the wall clock that stamped what arrived after `low` is the one of `now`, which was read just before. */
+static bool same_clock_since(Receiver *r, int64_t low, int64_t now)
+{
+    if (llabs(read_clock(CLOCK_REALTIME) - now - r->offset) > STEP_NS) /* or we were held up since `now`: look closely */
+        read_offset(r);
+    return low - SETTLE_NS >= r->stepped_at;
+}
+
 /* (low, at] of the bytes just read at `now`. The stamp is the arrival of the last segment in the read, if that emptied
- * the socket and the stamp is not older than a poll that found nothing (the kernel put segments in order). `filled`: the
- * read took all that it had room for, and may have ended inside a segment. */
+ * the socket, the stamp is not older than a poll that found nothing (the kernel put segments in order), and the clock
+ * that made it has not been set since. `filled`: the read took all that it had room for, and may have ended inside a
+ * segment. */
 static void bound_arrival(Receiver *r, const Polls *polls, Slot *slot, struct msghdr *message, bool filled, int64_t now,
                           Record *record)
 {
@@ -117,8 +136,8 @@ static void bound_arrival(Receiver *r, const Polls *polls, Slot *slot, struct ms
     int64_t low = fresh ? later(polls->unready_at, slot->last_at) : slot->undrained_low;
     int64_t at = now;
     record->clock = stamp ? CLOCK_OF_POLL : CLOCK_OF_USER;
-    if (stamp && drained) {
-        at = earlier(stamp - polls->offset, now);
+    if (stamp && drained && same_clock_since(r, low, now)) {
+        at = earlier(stamp - r->offset, now);
         if (fresh && at < polls->unready_at - SETTLE_NS)
             at = later(low, earlier(now, polls->polled_at));
         else
@@ -169,7 +188,7 @@ static void receive(Receiver *r, const Polls *polls, Slot *slot)
 static void note_poll(Receiver *r, int64_t since, bool idle, bool complete)
 {
     int64_t now = monotonic();
-    Polls polls = {.polled_at = now, .unready_at = r->next_unready_at, .offset = clock_offset()};
+    Polls polls = {.polled_at = now, .unready_at = r->next_unready_at};
     polls.waiting_since = polls.unready_at;
     if (idle) {
         /* The first arrival made this thread ready to run; it may have had to wait for a processor. */
@@ -182,6 +201,7 @@ static void note_poll(Receiver *r, int64_t since, bool idle, bool complete)
         r->next_unready_at = since;
     pthread_mutex_lock(&r->lock);
     r->polls = polls;
+    read_offset(r);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -197,7 +217,7 @@ static bool await_room(Receiver *r)
         pthread_mutex_lock(&r->lock);
         bool room = ring_has_room(&r->ring);
         r->polls.polled_at = monotonic();
-        r->polls.offset = clock_offset();
+        read_offset(r);
         pthread_mutex_unlock(&r->lock);
         if (room || atomic_load(&r->stopping))
             break;
@@ -304,6 +324,7 @@ Receiver *receiver_start(size_t records, size_t bytes, int64_t late_ns)
     r->pid = getpid();
     r->late_ns = late_ns;
     r->next_unready_at = monotonic();
+    r->offset = clock_offset();
     r->asleep = true;
     r->schedstat = -1; /* the thread opens its own */
     r->epoll = epoll_create1(EPOLL_CLOEXEC);

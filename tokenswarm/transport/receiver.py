@@ -185,6 +185,11 @@ def of_this_process() -> Receiver | None:
     return _current if _current.belongs_to(hub) else None
 
 
+def ring_full() -> tuple[int, float] | None:
+    """As `Receiver.full`, of this process's; None where none runs. Starts none."""
+    return None if _current is None else _current.full()
+
+
 def stop() -> None:
     """End this process's receive thread, if one runs; the next connection starts another."""
     global _current
