@@ -53,6 +53,8 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     inside_share: float
     """Rows whose true first arrival lies within [ttft_low, ttft]."""
     last_token: Errors
+    uncertainty_ms: float
+    """Of the workers' clocks against the master's, on which their instants are told; 0 where there is one process."""
     worst_lag_p50_ms: float
     worst_lag_p99_ms: float
     verdict: str
@@ -102,6 +104,8 @@ def hold_against(sends: Mapping[str, SendRecord], run_dir: Path) -> Truth:
     with (run_dir / "requests.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first, sure, last, inside, matched = [], [], [], 0, []
+    uncertainty_ms = float(max(worker["clock_uncertainty_ms"] for worker in manifest["workers"]))
+    slack = RESOLUTION_NS + int(uncertainty_ms * 1e6)
     started = [row for row in rows if row["first_token_time"]]
     for row in started:
         send = sends.get(row["id"])
@@ -113,7 +117,7 @@ def hold_against(sends: Mapping[str, SendRecord], run_dir: Path) -> Truth:
         first.append(at - send.sent_ns[0])
         if low == at:
             sure.append(first[-1])
-        inside += low - RESOLUTION_NS <= send.done_ns[0] and send.sent_ns[0] <= at + RESOLUTION_NS
+        inside += low - slack <= send.done_ns[0] and send.sent_ns[0] <= at + slack
         if row["status"] == "ok":
             end = clock.monotonic(row["start_time"]) + int(Decimal(row["last_token_ms"]) * 1_000_000)
             last.append(end - send.sent_ns[-1])
@@ -133,6 +137,7 @@ def hold_against(sends: Mapping[str, SendRecord], run_dir: Path) -> Truth:
         sure=errors_of(sure),
         inside_share=inside / len(matched),
         last_token=errors_of(last),
+        uncertainty_ms=uncertainty_ms,
         worst_lag_p50_ms=percentile(worst, 50),
         worst_lag_p99_ms=percentile(worst, 99),
         verdict=manifest["verdict"]["level"],

@@ -107,6 +107,15 @@ def test_cuts_change_nothing(stream: bytes, cuts: list[int]) -> None:
     assert frame(*[stream[i : i + 1] for i in range(len(stream))]) == frame(stream)
 
 
+@given(st.lists(st.one_of(LINES, PLAIN.map(lambda t: f"data: {t}\ndata: {t}".encode())), max_size=12), LINE_ENDS)
+def test_events_fed_one_by_one_are_the_same(blocks: list[bytes], end: bytes) -> None:
+    pieces = [block.replace(b"\n", end) + end * 2 for block in blocks]
+    one_by_one, whole = SseFramer(), SseFramer()
+    assert [event for piece in pieces for event in one_by_one.feed(piece)] == whole.feed(b"".join(pieces))
+    if pieces:  # else nothing was fed at all, and that is no end
+        assert (one_by_one.pending, one_by_one.finish()) == (whole.pending, whole.finish())
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["data: ", "data:"]), PLAIN), min_size=1, max_size=5),
     st.sampled_from([b"\n", b"\r\n"]),

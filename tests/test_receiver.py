@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,37 @@ def test_a_late_python_has_exact_stamps_and_no_merged_reads(callers: Any) -> Non
     assert line.low == line.at
     # Loopback stamps in the sender's own call; a preemption in it is not our lateness.
     assert all(0 <= at - true < line.client_lag_ns / 2 for true, at in zip(sent, line.at, strict=False))
+
+
+@needs_thread
+def test_chunks_that_come_thick_and_fast_do_not_wake_the_thread_each(
+    make_receiver: Callable[..., Receiver], listener: socket.socket
+) -> None:
+    others = set(os.listdir("/proc/self/task"))
+    busy, sink = make_receiver(), Collector()
+    (thread,) = set(os.listdir("/proc/self/task")) - others
+
+    def wake_ups() -> int:
+        status = Path(f"/proc/self/task/{thread}/status").read_text()
+        return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+    pairs = [tcp_pair(listener) for _ in range(32)]
+    with ExitStack() as sockets:
+        for ours, theirs in pairs:
+            sockets.enter_context(ours)
+            sockets.enter_context(theirs)
+            sockets.callback(busy.start_reading(ours.fileno(), sink).close)
+        began, before, sent = time.monotonic(), wake_ups(), 0
+        while time.monotonic() < began + 0.2:
+            for _, theirs in pairs:
+                sent += theirs.send(b".")
+                until = time.monotonic() + 20e-6
+                while time.monotonic() < until:
+                    pass
+        after, seconds = wake_ups(), time.monotonic() - began
+        wait_until(lambda: len(sink.data) == sent)
+    # In a turn it may sleep for want of work as well, but it does rest, for 0.2 ms.
+    assert after - before < 1.2 * 2 * seconds / 0.0002
 
 
 @needs_thread
