@@ -73,6 +73,27 @@ def test_the_report_asks_the_network_for_nothing_and_runs_nothing_foreign(tmp_pa
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text.split("<script>")[0])
 
 
+def test_workers_have_a_line_each_and_a_lost_one_stands_out(tmp_path: Path) -> None:
+    workers = [
+        {"index": 0, "hostname": HOSTILE, "pid": 7, "status": "finished", "rows": 1200, "clock_offset_ms": -37_000.25},
+        {"index": 1, "hostname": "b", "pid": 8, "status": "lost", "rows": 3, "in_flight": 17, "missing_batches": 2},
+    ]
+    records = maker.closed_loop(users=4, seconds=60)
+    written = report.write(maker.write(tmp_path / "run", records, maker.boundaries(4, 2, 60, 61), 4, workers=workers))
+    assert written.report is not None
+    text = written.report.read_text(encoding="utf-8")
+    assert '<span class="level invalid">lost</span>' in text
+    for cell in ("1,200", "17", "-37,000.2 ± 0.0"):
+        assert f">{cell}</td>" in text
+    assert "<script>alert" not in text
+
+
+def test_one_process_that_ended_well_has_no_table_of_workers(tmp_path: Path) -> None:
+    written = report.write(maker.write(tmp_path / "run", maker.closed_loop(users=4, seconds=60)))
+    assert written.report is not None
+    assert "<h2>Workers</h2>" not in written.report.read_text(encoding="utf-8")
+
+
 def test_every_chart_of_the_report_is_json_of_finite_numbers(tmp_path: Path) -> None:
     written = report.write(hostile(tmp_path))
     assert written.report is not None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenswarm.results import charts, client_section, wording
+from tokenswarm.results import charts, client_section, wording, workers_section
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import escape, facts, figure, section, table
 from tokenswarm.results.phases import Phases, intended
@@ -231,6 +231,10 @@ def client(material: Material) -> str:
     return client_section.section(material.run, material.phases, material.summary["client"])
 
 
+def workers(material: Material) -> str:
+    return workers_section.section(material.summary["run"]["workers"])
+
+
 def details(material: Material) -> str:
     run = material.summary["run"]
     target, load = run["target"], run["load"]
@@ -329,6 +333,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     requests,
     errors,
     client,
+    workers,
     details,
     reading,
 )

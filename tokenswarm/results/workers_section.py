@@ -1,0 +1,44 @@
+"""The report's section on who made the load: a line for each worker, where there are several or one was lost."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tokenswarm.results import page
+from tokenswarm.results.page import escape
+from tokenswarm.results.wording import count, number, plain
+
+MOST: Final = 200
+"""Shown; a table longer than that is for summary.json."""
+
+
+def section(workers: list[dict[str, Any]]) -> str:
+    """Markup, from `summary["run"]["workers"]`; nothing where the one process there was did well."""
+    if len(workers) < 2 and all(worker["status"] in (None, "finished") for worker in workers):
+        return ""
+    rows = [
+        [
+            str(worker["index"]),
+            f"{escape(plain(worker['hostname'] or '', 60))} {worker['pid'] or ''}",
+            _status(worker["status"] or "running"),
+            number(None) if worker["rows"] is None else count(worker["rows"]),
+            count(worker["in_flight"]),
+            count(worker["missing_batches"]),
+            _offset(worker),
+        ]
+        for worker in workers[:MOST]
+    ]
+    heads = ["Worker", "Host, process", "", "rows", "without a row", "reports missing", "clock, ms"]
+    left_out = f" The first {MOST} of {count(len(workers))}." if len(workers) > MOST else ""
+    note = "Times are the master's. The last column: how far a worker's own clock was off, and how well that is known."
+    return page.section("Workers", page.table(heads, rows), note=note + left_out)
+
+
+def _status(status: str) -> str:
+    level = {"finished": "valid", "late": "note"}.get(status, "invalid")
+    return f'<span class="level {level}">{escape(status)}</span>'
+
+
+def _offset(worker: dict[str, Any]) -> str:
+    offset, uncertainty = worker["clock_offset_ms"], worker["clock_uncertainty_ms"]
+    return number(None) if offset is None else f"{offset:+,.1f} ± {uncertainty or 0:.1f}"
