@@ -26,7 +26,7 @@ def ok_rows(run: LocustProcess) -> list[dict[str, str]]:
 
 
 def test_every_scenario_has_a_test() -> None:
-    assert {path.stem for path in SCENARIOS} == {"chat", "poem", "shape", "think_time"}
+    assert {path.stem for path in SCENARIOS} == {"chat", "conversation", "poem", "shape", "think_time"}
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
