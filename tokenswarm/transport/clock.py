@@ -152,14 +152,15 @@ class LoopClock:
     def _after_poll(self) -> None:
         now = time.monotonic_ns()
         previous_return = self.polled_at
-        if self._reads < _FULL_POLL:  # else the poll before may have passed over what was ready
+        if self._reads < _FULL_POLL:  # else the poll before may have passed over what was ready, and long ago
             self.surely_unready_at = self._previous_polling_since
             self.unready_at = max(self._previous_polling_since, previous_return - _CHECK_DELAY_NS)
+            self._busy_since = previous_return
         self._reads = 0
         self.polled_at = now
         # A poll that slept found nothing ready when it began: only what came after it woke us can have waited.
-        slept = now - self._polling_since >= LATE_NS
-        self._busy_since = now if slept else previous_return
+        if now - self._polling_since >= LATE_NS:
+            self._busy_since = now
         self._read_offset()
 
     def _read_offset(self) -> None:
