@@ -116,10 +116,10 @@ def swarm(folder: Path, workers: int, *options: str, **settings: Any) -> Iterato
 
 
 @contextmanager
-def headless_swarm(folder: Path, workers: int, host: str, *options: str, **settings: Any) -> Iterator[Swarm]:
-    """The same without a web page: it starts when all workers are there."""
-    expected = ("--headless", "--expect-workers", str(max(workers, 1)))
-    with swarm(folder, workers, *expected, "--host", host, *options, **settings) as run:
+def headless_swarm(folder: Path, workers: int, host: str | None, *options: str, **settings: Any) -> Iterator[Swarm]:
+    """The same without a web page: it starts when all workers are there. No `host`: the embedded simulator."""
+    expected = ("--headless", "--expect-workers", str(max(workers, 1)), *(("--host", host) if host else ()))
+    with swarm(folder, workers, *expected, *options, **settings) as run:
         yield run
 
 
