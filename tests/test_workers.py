@@ -130,11 +130,12 @@ def test_forked_workers_roll_different_dice_and_the_same_ones_again(tmp_path: Pa
     locustfile.write_text(
         "import random\n"
         "import numpy\n"
+        "from locust import task\n"
         "from tokenswarm.users import ChatUser\n"
         "class Dice(ChatUser):\n"
-        "    def on_start(self):\n"
-        "        while True:\n"
-        "            self.chat(f'{random.random()} {numpy.random.random()}')\n"
+        "    @task\n"
+        "    def roll(self):\n"
+        "        self.chat(f'{random.random()} {numpy.random.random()}')\n"
     )
     rolled: list[dict[int, list[str]]] = []
     for again in ("once", "again"):
@@ -192,7 +193,8 @@ def test_workers_that_cannot_reach_the_target_are_a_reason_not_to_start(tmp_path
         run.wait(exit_code=2, seconds=40)
     assert "127.0.0.1:9" in run.master.output
     assert "refused" in run.master.output
-    assert not list(run.run_dir.glob("requests.csv"))
+    assert "127.0.0.1:9" in run.manifest["problems"][0]
+    assert read_rows(run.run_dir) == []
 
 
 def test_one_worker_that_cannot_use_the_target_is_enough(tmp_path: Path) -> None:
