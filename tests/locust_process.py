@@ -85,6 +85,10 @@ class LocustProcess:
         path = self.run_dir / "intervals.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def intervals_of(self, rank: int) -> list[dict[str, Any]]:
+        """Those of one worker."""
+        return [line for line in self.intervals() if line["worker"] == rank]
+
     def locust_stats(self) -> dict[tuple[str, str], dict[str, str]]:
         with (self.run_dir / "locust_stats.csv").open(newline="") as file:
             return {(row["Type"], row["Name"]): row for row in csv.DictReader(file)}
