@@ -199,18 +199,21 @@ def each_row_is_of_its_own(run: Swarm) -> bool:
 
 
 def a_killed_master_costs_nothing(folder: Path) -> None:
-    """What it had written is there; what it had not, its workers write down when they see that it is gone."""
+    """What it had written is there; what it had not, its workers write down when they see that it is gone, each on its
+    own machine."""
     with simulator(folder, "--output-tokens", "20", quick=False) as server:
-        with at_work(folder, server, 2) as run:
+        with at_work(folder, server, 2, "--run-dir", "run") as run:
             run.until(run.all_at_work, PATIENCE)
             run.master.process.kill()
             run.master.wait()
             for worker in run.workers:
                 worker.wait(PATIENCE)
-        rescues = [run.rescue(rank) for rank in (0, 1)]
-        for rank, rescue in enumerate(rescues):
-            assert {row["worker"] for row in read_rows(rescue)} == {str(rank)}
-            assert any(str(rescue) in worker.output for worker in run.workers)
+        rescues = []
+        for worker in run.workers:
+            (rescue,) = worker.folder.glob("run-worker-*")
+            assert str(rescue) in worker.output
+            assert {f"run-worker-{row['worker']}" for row in read_rows(rescue)} == {rescue.name}
+            rescues.append(rescue)
         assert each_served_request_has_one_row(server, run.run_dir, *rescues)
         for directory in (run.run_dir, *rescues):
             report(directory)
@@ -235,24 +238,8 @@ def a_paused_master_costs_nothing(folder: Path) -> None:
         assert is_whole(run, server)
 
 
-def a_worker_that_locust_has_forgotten_still_delivers(folder: Path) -> None:
-    """A pause of 70 s: Locust strikes a silent worker off its list after about a minute."""
-    with simulator(folder, "--output-tokens", "20", quick=False) as server:
-        with at_work(folder, server, 2) as run:
-            run.until(run.all_at_work, PATIENCE)
-            sleeper = run.workers[0]
-            pause(sleeper)
-            time.sleep(70)
-            resume(sleeper)
-            time.sleep(5)
-            run.master.interrupt()
-            run.wait(seconds=PATIENCE)
-        assert each_served_request_has_one_row(server, run.run_dir)
-
-
 SCENARIOS: tuple[Callable[[Path], None], ...] = (
     a_killed_master_costs_nothing,
-    a_worker_that_locust_has_forgotten_still_delivers,
     a_worker_that_wakes_after_the_run_is_late_and_its_rows_are_in,
     a_worker_that_sleeps_for_longer_keeps_its_rows,
     a_paused_master_costs_nothing,
