@@ -72,9 +72,15 @@ class Swarm:
         said = [("master", self.master), *((f"worker {n}", worker) for n, worker in enumerate(self.workers))]
         return "\n".join(f"--- {name}:\n{process.output}" for name, process in said)
 
+    def rows(self) -> list[dict[str, str]]:
+        return read_rows(self.run_dir)
+
+    def json(self, name: str) -> Any:
+        return self.master.json(name)
+
     @property
     def manifest(self) -> Any:
-        return self.master.json("run.json")
+        return self.json("run.json")
 
     def started(self) -> bool:
         """Whether the load is on: there are rows."""
