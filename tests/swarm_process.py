@@ -24,6 +24,12 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+def processes(count: int) -> tuple[str, ...]:
+    """The options for so many forked workers, whose master has a port of its own: another one's would be taken."""
+    port = free_port()
+    return "--processes", str(count), "--master-bind-port", port, "--master-port", port
+
+
 class Swarm:
     """A master in `folder`, with its run directory; each worker in a folder of its own inside."""
 

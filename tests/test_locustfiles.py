@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from locust_process import ROOT, headless
 from simulator_process import Running
-from swarm_process import headless_swarm
+from swarm_process import headless_swarm, processes
 
 SCENARIOS = sorted((ROOT / "locustfiles").glob("*.py"))
 Scenario = Callable[..., Any]
@@ -31,7 +31,7 @@ def run_scenario(request: pytest.FixtureRequest, tmp_path: Path, quick_simulator
             with headless_swarm(tmp_path, 2, quick_simulator.url, *options, locustfile=locustfile) as started:
                 started.wait()
                 return started
-        forks = ("--processes", "2") if request.param == "--processes 2" else ()
+        forks = processes(2) if request.param == "--processes 2" else ()
         return headless(tmp_path, quick_simulator.url, *options, *forks, locustfile=locustfile)
 
     return run

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from locust_process import headless, locust, read_rows
 from simulator_process import Running, simulator
-from swarm_process import headless_swarm, is_whole, served
+from swarm_process import headless_swarm, is_whole, processes, served
 
 from tokenswarm.workload.prompts import bundled_prompts
 
@@ -68,9 +68,9 @@ def test_what_the_simulator_counts_is_what_the_run_says(tmp_path: Path) -> None:
     assert (int(posts["Request Count"]), int(posts["Failure Count"])) == (rows.total(), rows["truncated"])
 
 
-@pytest.mark.parametrize("processes", ["2", "-1"])
-def test_processes_share_one_simulator_and_make_one_run(tmp_path: Path, processes: str) -> None:
-    options = ("--headless", "--processes", processes, "-u", "4", "-r", "4", "-t", "3s")
+@pytest.mark.parametrize("count", [2, -1])
+def test_processes_share_one_simulator_and_make_one_run(tmp_path: Path, count: int) -> None:
+    options = ("--headless", *processes(count), "-u", "4", "-r", "4", "-t", "3s")
     simulators: set[int] = set()
     with locust(tmp_path, *options) as run:
 
@@ -85,9 +85,9 @@ def test_processes_share_one_simulator_and_make_one_run(tmp_path: Path, processe
     assert len(simulators) == 1
     manifest, rows, lines = run.json("run.json"), run.rows(), run.intervals()
     assert manifest["target"]["simulator"] is True
-    count = os.cpu_count() if processes == "-1" else 2
-    assert [worker["index"] for worker in manifest["workers"]] == list(range(count or 0))
-    assert {int(row["worker"]) for row in rows} == set(range(count or 0))
+    workers = range(2 if count == 2 else os.cpu_count() or 0)
+    assert [worker["index"] for worker in manifest["workers"]] == [*workers]
+    assert {int(row["worker"]) for row in rows} == {*workers}
     assert len({row["id"] for row in rows}) == len(rows) == sum(line["started"] for line in lines)
     assert manifest["rows"] == {"written": len(rows), "lost": 0}
     assert manifest["problems"] == []
@@ -112,7 +112,7 @@ def test_no_prompt_is_asked_twice_before_all_were_and_the_same_seed_asks_the_sam
         with headless_swarm(tmp_path, 3, server.url, *load) as run:
             run.wait()
         orders.append(asked(run.run_dir))
-        forked = headless(tmp_path / "forked", server.url, "--processes", "3", *load)
+        forked = headless(tmp_path / "forked", server.url, *processes(3), *load)
         orders.append(asked(forked.run_dir))
     for order in orders:
         assert {rank: len(texts) > share for rank, texts in order.items()} == {0: True, 1: True, 2: True}
@@ -140,7 +140,7 @@ def test_forked_workers_roll_different_dice_and_the_same_ones_again(tmp_path: Pa
     rolled: list[dict[int, list[str]]] = []
     for again in ("once", "again"):
         (tmp_path / again).mkdir()
-        options = ("--processes", "2", "-u", "2", "-r", "2", "-t", "2s", "--save-responses", "--seed", "3")
+        options = (*processes(2), "-u", "2", "-r", "2", "-t", "2s", "--save-responses", "--seed", "3")
         run = headless(tmp_path / again, quick_simulator.url, *options, locustfile=locustfile)
         rolled.append(asked(run.run_dir))
     for texts in rolled:

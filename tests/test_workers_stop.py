@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from locust_process import CHAT, LocustProcess, locust, read_rows
 from simulator_process import Running, simulator
-from swarm_process import each_served_request_has_one_row, headless_swarm, is_whole
+from swarm_process import each_served_request_has_one_row, headless_swarm, is_whole, processes
 
 USERS = 6
 
@@ -88,7 +88,7 @@ def interrupt_group(run: LocustProcess) -> None:
 
 
 def test_ctrl_c_in_a_terminal_drains_forked_workers(tmp_path: Path, slow: Running) -> None:
-    with locust(tmp_path, "--headless", "--host", slow.url, "--processes", "2", *options()) as run:
+    with locust(tmp_path, "--headless", "--host", slow.url, *processes(2), *options()) as run:
         run.until(lambda: streaming(run))
         interrupt_group(run)
         assert run.wait() == 0, run.output
@@ -99,7 +99,7 @@ def test_ctrl_c_in_a_terminal_drains_forked_workers(tmp_path: Path, slow: Runnin
 
 
 def test_a_second_ctrl_c_in_a_terminal_cuts_forked_workers(tmp_path: Path, endless: Running) -> None:
-    with locust(tmp_path, "--headless", "--host", endless.url, "--processes", "2", *options()) as run:
+    with locust(tmp_path, "--headless", "--host", endless.url, *processes(2), *options()) as run:
         run.until(lambda: streaming(run))
         interrupt_group(run)
         run.until(lambda: draining(run))

@@ -10,7 +10,7 @@ import pytest
 from locust_process import locust, read_rows
 from simulator_process import Running, simulator
 from skewed_clock import SkewedClock
-from swarm_process import Swarm, each_served_request_has_one_row, free_port, served, swarm
+from swarm_process import Swarm, each_served_request_has_one_row, free_port, processes, served, swarm
 from test_web_ui import Page, finished, rows_in
 
 
@@ -124,7 +124,7 @@ def test_a_refused_start_is_shown_on_the_page_and_can_be_mended(tmp_path: Path, 
 
 
 def test_processes_with_a_page_end_with_it(tmp_path: Path, server: Running) -> None:
-    with locust(tmp_path, "--processes", "2", "--host", server.url, "--web-port", free_port()) as run:
+    with locust(tmp_path, *processes(2), "--host", server.url, "--web-port", free_port()) as run:
         page = Page(run)
         run.until(lambda: "2 workers connected" in run.output)
         page.swarm(2)
