@@ -6,7 +6,8 @@ import json
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,26 @@ from simulator_process import Running
 
 CHECK_ID = "tokenswarm-check"
 """The id of the small request that is made before a run; it has no row."""
+
+
+Claim = Callable[[Path], None]
+
+
+def all_hold(folder: Path, *claims: Claim, at_once: int = 4) -> None:
+    """Checks claims, each in a folder of its own. They mostly wait for processes, so several are checked at once."""
+    with ThreadPoolExecutor(at_once) as pool:
+        checked = []
+        for claim in claims:
+            own = folder / claim.__name__
+            own.mkdir()
+            checked.append((claim.__name__, pool.submit(claim, own)))
+    broken = []
+    for name, future in checked:
+        if error := future.exception():
+            error.add_note(f"in {name}")
+            broken.append(error)
+    if broken:
+        raise BaseExceptionGroup(f"{len(broken)} of {len(claims)} claims do not hold", broken)
 
 
 def free_port() -> str:

@@ -5,81 +5,48 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from locust_process import CHAT, LocustProcess, locust, read_rows
-from simulator_process import Running, simulator
-from swarm_process import each_served_request_has_one_row, headless_swarm, is_whole, processes
+from locust_process import CHAT, LocustProcess, locust
+from simulator_process import simulator
+from swarm_process import all_hold, each_served_request_has_one_row, headless_swarm, is_whole, processes
 
 USERS = 6
+LOAD = ("-u", str(USERS), "-r", str(USERS), "-t", "60s")
+SLOW = ("--decode-base", "20", "--output-tokens", "100")
+"""Replies of two seconds: there is always something in flight."""
+ENDLESS = ("--decode-base", "50", "--output-tokens", "5000")
+"""Replies of minutes."""
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Running]:
-    """Replies of two seconds: there is always something in flight."""
-    with simulator(tmp_path, "--decode-base", "20", "--output-tokens", "100") as running:
-        yield running
+def test_a_stop_drains(tmp_path: Path) -> None:
+    all_hold(
+        tmp_path,
+        one_worker_may_leave_and_the_others_go_on,
+        ctrl_c_drains_while_users_are_still_being_spawned,
+        ctrl_c_in_a_terminal_drains_forked_workers,
+        sigterm_ends_a_shape,
+    )
 
 
-@pytest.fixture
-def endless(tmp_path: Path) -> Iterator[Running]:
-    """Replies of minutes."""
-    with simulator(tmp_path, "--decode-base", "50", "--output-tokens", "5000") as running:
-        yield running
+def test_what_is_not_waited_for_is_cut_and_has_its_row(tmp_path: Path) -> None:
+    all_hold(
+        tmp_path,
+        a_second_ctrl_c_cuts_on_all_workers,
+        a_second_ctrl_c_in_a_terminal_cuts_forked_workers,
+        the_stop_timeout_cuts_on_all_workers,
+        a_stop_before_the_target_was_checked_leaves_no_rows,
+        a_stop_before_all_workers_came_leaves_nothing,
+    )
 
 
-def options(*more: str) -> tuple[str, ...]:
-    return ("-u", str(USERS), "-r", str(USERS), "-t", "60s", *more)
-
-
-def streaming(run: LocustProcess, users: int = USERS) -> bool:
-    """Whether the workers' last lines have all users in flight."""
-    last = {line["worker"]: line["in_flight"] for line in run.intervals()}
-    return sum(last.values()) == users
+def streaming(run: LocustProcess) -> bool:
+    """Whether by the workers' last lines all users are in flight."""
+    return sum({line["worker"]: line["in_flight"] for line in run.intervals()}.values()) == USERS
 
 
 def draining(run: LocustProcess) -> bool:
-    return "in flight" in run.output and "Waiting" in run.output
-
-
-STOPS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
-
-
-@pytest.mark.parametrize("how", STOPS)
-def test_a_stop_drains_all_workers(tmp_path: Path, slow: Running, how: str) -> None:
-    with headless_swarm(tmp_path, 2, slow.url, *options()) as run:
-        run.until(lambda: run.all_at_work() and streaming(run.master))
-        run.master.process.send_signal(STOPS[how])
-        run.wait()
-    assert is_whole(run, slow)
-    assert {row["status"] for row in read_rows(run.run_dir)} == {"ok"}, "what was in flight had time to end"
-    assert run.manifest["end"] is not None
-    assert (run.run_dir / "report.html").exists()
-    assert [worker.process.returncode for worker in run.workers] == [0, 0]
-
-
-def test_a_second_ctrl_c_cuts_on_all_workers(tmp_path: Path, endless: Running) -> None:
-    with headless_swarm(tmp_path, 2, endless.url, *options()) as run:
-        run.until(lambda: streaming(run.master))
-        run.master.interrupt()
-        run.until(lambda: draining(run.master))
-        run.master.interrupt()
-        run.master.wait(20)
-        for worker in run.workers:
-            worker.wait(20)
-    assert is_whole(run, endless)
-    assert [row["status"] for row in read_rows(run.run_dir)] == ["incomplete"] * USERS
-    assert run.manifest["end"] is not None
-    assert "Verdict" in run.master.output
-
-
-def test_the_stop_timeout_cuts_on_all_workers(tmp_path: Path, endless: Running) -> None:
-    with headless_swarm(tmp_path, 2, endless.url, *options("-t", "3s", "--stop-timeout", "2")) as run:
-        run.wait(seconds=30)
-    assert is_whole(run, endless)
-    assert [row["status"] for row in read_rows(run.run_dir)] == ["incomplete"] * USERS
+    return "requests in flight" in run.output
 
 
 def interrupt_group(run: LocustProcess) -> None:
@@ -87,96 +54,131 @@ def interrupt_group(run: LocustProcess) -> None:
     os.killpg(run.process.pid, signal.SIGINT)
 
 
-def test_ctrl_c_in_a_terminal_drains_forked_workers(tmp_path: Path, slow: Running) -> None:
-    with locust(tmp_path, "--headless", "--host", slow.url, *processes(2), *options()) as run:
-        run.until(lambda: streaming(run))
-        interrupt_group(run)
-        assert run.wait() == 0, run.output
-    assert each_served_request_has_one_row(slow, run.run_dir)
-    assert {row["status"] for row in run.rows()} == {"ok"}, run.output
-    assert run.json("run.json")["problems"] == []
-    assert "Traceback" not in run.output
-
-
-def test_a_second_ctrl_c_in_a_terminal_cuts_forked_workers(tmp_path: Path, endless: Running) -> None:
-    with locust(tmp_path, "--headless", "--host", endless.url, *processes(2), *options()) as run:
-        run.until(lambda: streaming(run))
-        interrupt_group(run)
-        run.until(lambda: draining(run))
-        interrupt_group(run)
-        run.wait(20)
-    assert each_served_request_has_one_row(endless, run.run_dir)
-    assert [row["status"] for row in run.rows()] == ["incomplete"] * USERS, run.output
-    assert run.json("run.json")["rows"] == {"written": USERS, "lost": 0}
-    assert "Traceback" not in run.output
-
-
-def test_ctrl_c_while_users_are_still_being_spawned(tmp_path: Path, slow: Running) -> None:
-    spawning = ("-u", "40", "-r", "4", "-t", "60s")
-    with headless_swarm(tmp_path, 2, slow.url, *spawning) as run:
+def ctrl_c_drains_while_users_are_still_being_spawned(folder: Path) -> None:
+    with (
+        simulator(folder, *SLOW) as server,
+        headless_swarm(folder, 2, server.url, "-u", "60", "-r", "5", "-t", "60s") as run,
+    ):
         run.until(run.all_at_work)
         run.master.interrupt()
         run.wait()
-    assert is_whole(run, slow)
-    assert {row["status"] for row in read_rows(run.run_dir)} == {"ok"}
-
-
-LEAVINGS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
-
-
-@pytest.mark.parametrize("how", LEAVINGS)
-def test_one_worker_may_leave_in_order(tmp_path: Path, slow: Running, how: str) -> None:
-    """`docker stop` of one of them, say. What it had in flight it ends or cuts, and hands over; the others go on."""
-    with headless_swarm(tmp_path, 2, slow.url, *options("-t", "12s")) as run:
-        run.until(lambda: run.all_at_work() and streaming(run.master))
-        leaver = run.workers[1]
-        leaver.process.send_signal(LEAVINGS[how])
-        leaver.wait(40)
-        run.wait()
-    assert each_served_request_has_one_row(slow, run.run_dir)
-    rank = run.entry(leaver)["index"]
-    assert run.entry(leaver)["status"] == "finished"
-    assert run.manifest["rows"]["written"] == len(read_rows(run.run_dir))
-    assert {row["status"] for row in run.rows_by_worker()[1 - rank]} == {"ok"}
-
-
-def test_a_shape_ends_on_all_workers(tmp_path: Path, slow: Running) -> None:
-    locustfile = shape(tmp_path, seconds=4)
-    with headless_swarm(tmp_path, 2, slow.url, locustfile=locustfile) as run:
-        run.wait()
-    assert is_whole(run, slow)
-    assert {row["status"] for row in read_rows(run.run_dir)} == {"ok"}
+    assert is_whole(run, server)
+    assert {row["status"] for row in run.rows()} == {"ok"}, "what was in flight had time to end"
+    assert run.manifest["end"] is not None
     assert (run.run_dir / "report.html").exists()
+    assert [worker.process.returncode for worker in run.workers] == [0, 0]
 
 
-def test_sigterm_ends_a_shape_on_all_workers(tmp_path: Path, slow: Running) -> None:
-    with headless_swarm(tmp_path, 2, slow.url, locustfile=shape(tmp_path, seconds=60)) as run:
-        run.until(run.all_at_work)
-        run.master.process.terminate()
-        run.wait()
-    assert is_whole(run, slow)
-    assert (run.run_dir / "report.html").exists()
-
-
-def shape(folder: Path, seconds: int) -> Path:
-    """A locustfile whose load goes by a shape: four users for so long."""
+def sigterm_ends_a_shape(folder: Path) -> None:
     locustfile = folder / "shape.py"
     locustfile.write_text(
         CHAT.read_text()
         + "from locust import LoadTestShape\n"
         + "class Flat(LoadTestShape):\n"
         + "    def tick(self):\n"
-        + f"        return (4, 10) if self.get_run_time() < {seconds} else None\n"
+        + "        return (4, 10) if self.get_run_time() < 60 else None\n"
     )
-    return locustfile
+    with (
+        simulator(folder, *SLOW) as server,
+        headless_swarm(folder, 2, server.url, locustfile=locustfile) as run,
+    ):
+        run.until(run.all_at_work)
+        run.master.process.terminate()
+        run.wait()
+    assert is_whole(run, server)
+    assert {row["status"] for row in run.rows()} == {"ok"}
+    assert (run.run_dir / "report.html").exists()
 
 
-def test_a_run_stopped_before_its_workers_came_leaves_nothing(tmp_path: Path, slow: Running) -> None:
-    with headless_swarm(tmp_path, 1, slow.url, "--expect-workers", "2", *options()) as run:
-        run.until(lambda: "workers connected" in run.master.output)
-        run.master.interrupt()
-        run.master.wait(20)
-        run.workers[0].wait(20)
-    assert not run.run_dir.exists()
+def ctrl_c_in_a_terminal_drains_forked_workers(folder: Path) -> None:
+    with (
+        simulator(folder, *SLOW) as server,
+        locust(folder, "--headless", "--host", server.url, *processes(2), *LOAD) as run,
+    ):
+        run.until(lambda: streaming(run))
+        interrupt_group(run)
+        assert run.wait() == 0, run.output
+    assert each_served_request_has_one_row(server, run.run_dir)
+    assert {row["status"] for row in run.rows()} == {"ok"}, run.output
+    assert run.json("run.json")["problems"] == []
     assert "Traceback" not in run.output
 
+
+def one_worker_may_leave_and_the_others_go_on(folder: Path) -> None:
+    """`docker stop` of one, Ctrl-C at another: they end what they have in flight, and hand over their rows."""
+    with simulator(folder, *SLOW) as server, headless_swarm(folder, 3, server.url, *LOAD) as run:
+        run.until(lambda: run.all_at_work() and streaming(run.master))
+        stays, *leavers = run.workers
+        for leaver, how in zip(leavers, (signal.SIGTERM, signal.SIGINT), strict=True):
+            leaver.process.send_signal(how)
+        for leaver in leavers:
+            assert leaver.wait(60) == 0, leaver.output
+        assert {run.entry(leaver)["status"] for leaver in run.workers} == {"running"}
+        rank = run.entry(stays)["index"]
+        before = len(run.rows_by_worker()[rank])
+        run.until(lambda: len(run.rows_by_worker()[rank]) > before + 2)
+        run.master.interrupt()
+        run.wait()
+    assert is_whole(run, server)
+    assert {row["status"] for row in run.rows()} == {"ok"}
+
+
+# What is cut
+
+
+def a_second_ctrl_c_cuts_on_all_workers(folder: Path) -> None:
+    with simulator(folder, *ENDLESS) as server, headless_swarm(folder, 2, server.url, *LOAD) as run:
+        run.until(lambda: streaming(run.master))
+        run.master.interrupt()
+        run.until(lambda: draining(run.master))
+        run.master.interrupt()
+        run.wait(seconds=20)
+    assert is_whole(run, server)
+    assert [row["status"] for row in run.rows()] == ["incomplete"] * USERS
+    assert run.manifest["end"] is not None
+    assert "Verdict" in run.master.output
+
+
+def a_second_ctrl_c_in_a_terminal_cuts_forked_workers(folder: Path) -> None:
+    with (
+        simulator(folder, *ENDLESS) as server,
+        locust(folder, "--headless", "--host", server.url, *processes(2), *LOAD) as run,
+    ):
+        run.until(lambda: streaming(run))
+        interrupt_group(run)
+        run.until(lambda: draining(run))
+        interrupt_group(run)
+        run.wait(20)
+    assert each_served_request_has_one_row(server, run.run_dir)
+    assert [row["status"] for row in run.rows()] == ["incomplete"] * USERS, run.output
+    assert run.json("run.json")["rows"] == {"written": USERS, "lost": 0}
+    assert "Traceback" not in run.output
+
+
+def the_stop_timeout_cuts_on_all_workers(folder: Path) -> None:
+    with (
+        simulator(folder, *ENDLESS) as server,
+        headless_swarm(folder, 2, server.url, *LOAD, "-t", "3s", "--stop-timeout", "2") as run,
+    ):
+        run.wait(seconds=40)
+    assert is_whole(run, server)
+    assert [row["status"] for row in run.rows()] == ["incomplete"] * USERS
+
+
+def a_stop_before_the_target_was_checked_leaves_no_rows(folder: Path) -> None:
+    """Its check takes four seconds, so the workers are still at it."""
+    with simulator(folder, "--prefill-base", "4000") as server, headless_swarm(folder, 2, server.url, *LOAD) as run:
+        run.until(lambda: (run.run_dir / "run.json").exists() and len(run.manifest["workers"]) == 2)
+        run.master.interrupt()
+        run.wait(seconds=20)
+    assert is_whole(run, server)
+    assert run.rows() == []
+    assert run.manifest["problems"] == []
+
+
+def a_stop_before_all_workers_came_leaves_nothing(folder: Path) -> None:
+    with simulator(folder) as server, headless_swarm(folder, 1, server.url, "--expect-workers", "2", *LOAD) as run:
+        run.until(lambda: "1 workers connected" in run.master.output)
+        run.master.interrupt()
+        run.master.wait(20)
+    assert not run.run_dir.exists()
