@@ -6,7 +6,6 @@ with it they go. It needs Linux, root, CAP_NET_ADMIN, /dev/net/tun and util-linu
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import fcntl
 import heapq
@@ -52,12 +51,13 @@ class Network:
 
 
 @contextmanager
-def network(there_ms: float, back_ms: float, loss: float) -> Iterator[Network]:
-    """Packets from the first to the second take `there_ms`; a share of them, `loss`, is lost, either way.
+def network(to_second_ms: float, to_first_ms: float, loss: float) -> Iterator[Network]:
+    """Packets take so long, each way, and a share of them, `loss`, never arrives.
 
     Raises OSError, with the reason, where the machine does not allow it.
     """
-    command = [sys.executable, __file__, "--there", str(there_ms), "--back", str(back_ms), "--loss", str(loss)]
+    given = (to_second_ms, to_first_ms, loss)
+    command = [sys.executable, __file__, *map(str, given)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -79,13 +79,10 @@ def network(there_ms: float, back_ms: float, loss: float) -> Iterator[Network]:
 
 
 def main() -> NoReturn:
-    parser = argparse.ArgumentParser()
-    for option in ("--there", "--back", "--loss"):
-        parser.add_argument(option, type=float, required=True)
-    given = parser.parse_args()
+    to_second_ms, to_first_ms, loss = map(float, sys.argv[1:])
     spaces, devices = zip(*(make_namespace(address) for address in ADDRESSES), strict=True)
     print(json.dumps(spaces), flush=True)
-    carry(devices, (given.there / 1e3, given.back / 1e3), given.loss)
+    carry(devices, (to_second_ms / 1e3, to_first_ms / 1e3), loss)
 
 
 def make_namespace(address: str) -> tuple[int, int]:

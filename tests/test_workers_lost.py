@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from locust_process import read_rows
 from simulator_process import Running, simulator
 from swarm_process import (
     Swarm,
+    all_hold,
     each_served_request_has_one_row,
     free_port,
     headless_swarm,
@@ -39,14 +39,18 @@ PATIENCE = 120.0
 
 
 def test_nothing_is_lost_that_is_not_named(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
-        done = {}
-        for scenario in SCENARIOS:
-            folder = tmp_path / scenario.__name__
-            folder.mkdir()
-            done[scenario.__name__] = pool.submit(scenario, folder)
-    failures = {name: future.exception() for name, future in done.items() if future.exception()}
-    assert not failures, "\n\n".join(f"{name}: {error}" for name, error in failures.items())
+    all_hold(
+        tmp_path,
+        a_killed_master_costs_nothing,
+        a_worker_that_wakes_after_the_run_is_late_and_its_rows_are_in,
+        a_worker_that_sleeps_for_longer_keeps_its_rows,
+        a_paused_master_costs_nothing,
+        a_killed_worker_of_another_machine_costs_its_last_second,
+        a_paused_worker_delivers_what_it_held,
+        a_worker_that_sleeps_through_the_stop_is_waited_for,
+        a_killed_worker_costs_its_last_second,
+        at_once=8,
+    )
 
 
 def at_work(folder: Path, server: Running, workers: int, *options: str, **settings: Any) -> Any:
@@ -236,15 +240,3 @@ def a_paused_master_costs_nothing(folder: Path) -> None:
             resume(run.master)
             run.wait(seconds=PATIENCE)
         assert is_whole(run, server)
-
-
-SCENARIOS: tuple[Callable[[Path], None], ...] = (
-    a_killed_master_costs_nothing,
-    a_worker_that_wakes_after_the_run_is_late_and_its_rows_are_in,
-    a_worker_that_sleeps_for_longer_keeps_its_rows,
-    a_paused_master_costs_nothing,
-    a_killed_worker_of_another_machine_costs_its_last_second,
-    a_paused_worker_delivers_what_it_held,
-    a_worker_that_sleeps_through_the_stop_is_waited_for,
-    a_killed_worker_costs_its_last_second,
-)
