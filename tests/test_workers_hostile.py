@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-
 import msgpack
 import msgspec
 import zmq
@@ -19,9 +18,8 @@ from swarm_process import Swarm, all_hold, headless_swarm, is_whole
 
 from tokenswarm.recording.messages import Batch, Done, Hello, Message, Ping, Ready, Totals, encode, kind
 
-LOCUSTS_OWN = (
-    "client_ready client_stopped exception heartbeat locustfile logs quit spawning spawning_complete stats".split()
-)
+LOCUSTS_OWN = ("client_ready", "client_stopped", "exception", "heartbeat", "locustfile", "logs", "quit", "stats")
+LOCUSTS_OWN += ("spawning", "spawning_complete")
 
 
 class Stranger:
@@ -225,7 +223,13 @@ def junk_in_our_own_messages_is_refused(folder: Path) -> None:
     """Nothing of it, none that was cut off, another version's, another run's, of a rank that is not theirs, absurd."""
     with disturbed(folder) as (run, stranger):
         peer = stranger()
-        for message in (batch(run, 0), Hello(version="0.1.0", hostname="h", pid=1), Ping(sent=1), ready(run), done(run)):
+        for message in (
+            batch(run, 0),
+            Hello(version="0.1.0", hostname="h", pid=1),
+            Ping(sent=1),
+            ready(run),
+            done(run),
+        ):
             for data in JUNK:
                 peer.say(kind(message), data)
             whole = encode(message)
@@ -241,7 +245,13 @@ def junk_in_our_own_messages_is_refused(folder: Path) -> None:
                 peer.tell(ready(run), worker=worker, run=run_id)
                 peer.tell(ready(run), worker=worker, run=run_id, refused="I do not like it")
                 peer.tell(done(run), worker=worker, run=run_id)
-        for changes in ({"seq": 2**62}, {"seq": -1}, {"row_count": 5}, {"rows": b"half a line"}, {"rows": bytes(10**7)}):
+        for changes in (
+            {"seq": 2**62},
+            {"seq": -1},
+            {"row_count": 5},
+            {"rows": b"half a line"},
+            {"rows": bytes(10**7)},
+        ):
             peer.tell(batch(run, 0), **changes)
         peer.say("tokenswarm-nonsense", b"")
         peer.say("tokenswarm-finish", encode(Ping(sent=1)))

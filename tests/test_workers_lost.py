@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
 from locust_process import read_rows
 from simulator_process import Running, simulator
 from swarm_process import (

@@ -1,5 +1,5 @@
-"""Workers that do not fit: another version, another tokenswarm, none at all, or no way to the target. Each is named, and
-the others go on."""
+"""Workers that do not fit: another version, another tokenswarm, none at all, or no way to the target. Each is named,
+and the others go on."""
 
 from __future__ import annotations
 

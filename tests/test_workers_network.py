@@ -68,12 +68,12 @@ def times_are_the_masters(run: Swarm, server: Running, worker: LocustProcess, th
 def test_a_wrong_clock_is_put_right(tmp_path: Path) -> None:
     """37 s fast, beside one that is right."""
     clock = SkewedClock(tmp_path, 37.0)
-    with simulator(tmp_path, *PACE) as server:
-        with headless_swarm(tmp_path, 1, server.url, "--expect-workers", "2", "-u", "6", "-r", "6", *REPLIES) as run:
-            wrong = run.join(env=clock.env)
-            run.until(lambda: min(map(len, run.rows_by_worker().values()), default=0) > 15 and run.all_at_work())
-            run.master.interrupt()
-            run.wait()
+    load = ("--expect-workers", "2", "-u", "6", "-r", "6", *REPLIES)
+    with simulator(tmp_path, *PACE) as server, headless_swarm(tmp_path, 1, server.url, *load) as run:
+        wrong = run.join(env=clock.env)
+        run.until(lambda: run.all_at_work() and min(map(len, run.rows_by_worker().values())) > 15)
+        run.master.interrupt()
+        run.wait()
     assert is_whole(run, server)
     for worker, offset_ms in ((run.workers[0], 0.0), (wrong, 37_000.0)):
         entry = run.entry(worker)
