@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,20 @@ LOCUST = [sys.executable, "-m", "locust"]
 
 
 class LocustProcess:
-    """A Locust that runs, in a folder of its own."""
+    """A Locust that runs, in a folder of its own. `prefix`: words that come before its command line."""
 
-    def __init__(self, folder: Path, *options: str, locustfile: Path = CHAT, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        locustfile: Path = CHAT,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
-        command = [*LOCUST, "-f", str(locustfile), *options]
-        if "--run-dir" not in options:
+        command = [*prefix, *LOCUST, "-f", str(locustfile), *options]
+        if not {"--run-dir", "--worker"} & {*options}:
             command += ["--run-dir", str(self.run_dir)]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "TOKENSWARM_", "LLM_", "OPENAI_"))}
         self.output_path = folder / "output.txt"
@@ -38,6 +45,7 @@ class LocustProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # for a signal to it and the workers that it forks, as from a terminal
             )
 
     def wait(self, seconds: float = 60) -> int:
@@ -49,6 +57,12 @@ class LocustProcess:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Kill it, and what it forked, if they have not ended by then."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def until(self, condition: Any, seconds: float = 30) -> Any:
         """Wait until `condition()` is true, and return what it gave."""
@@ -71,6 +85,10 @@ class LocustProcess:
         path = self.run_dir / "intervals.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def intervals_of(self, rank: int) -> list[dict[str, Any]]:
+        """Those of one worker."""
+        return [line for line in self.intervals() if line["worker"] == rank]
+
     def locust_stats(self) -> dict[tuple[str, str], dict[str, str]]:
         with (self.run_dir / "locust_stats.csv").open(newline="") as file:
             return {(row["Type"], row["Name"]): row for row in csv.DictReader(file)}
@@ -88,9 +106,7 @@ def locust(folder: Path, *options: str, **settings: Any) -> Iterator[LocustProce
     try:
         yield started
     finally:
-        if started.process.poll() is None:
-            started.process.kill()
-            started.process.wait()
+        started.end()
 
 
 def headless(folder: Path, host: str, *options: str, exit_code: int | None = 0, **settings: Any) -> LocustProcess:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,10 +87,16 @@ def deltas(parsed: list[Any], field: str = "content") -> list[str]:
 
 
 @contextmanager
-def simulator(folder: Path, *options: str, quick: bool = True, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """A simulator on a free port, ended with the block."""
+def simulator(
+    folder: Path,
+    *options: str,
+    quick: bool = True,
+    env: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> Iterator[Running]:
+    """A simulator on a free port, ended with the block. `prefix`: words that come before its command line."""
     log = folder / f"sends-{time.monotonic_ns()}.jsonl"
-    command = [sys.executable, "-m", "tokenswarm.simulator", "--port", "0", "--announce", "--exit-with-stdin"]
+    command = [*prefix, sys.executable, "-m", "tokenswarm.simulator", "--port", "0", "--announce", "--exit-with-stdin"]
     command += ["--log", str(log), *(QUICK if quick else ()), *options]
     process = subprocess.Popen(
         command,

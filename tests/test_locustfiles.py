@@ -1,26 +1,55 @@
-"""Each scenario in locustfiles/ is started for real, with the smallest load that shows what it is for."""
+"""Each scenario in locustfiles/ is started for real, with the smallest load that shows what it is for: in one process,
+with forked workers, and with a master and workers."""
 
 from __future__ import annotations
 
 import importlib.machinery
 import re
 import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from locust_process import ROOT, LocustProcess, headless
+from locust_process import ROOT, headless
 from simulator_process import Running
+from swarm_process import headless_swarm, processes
 
 SCENARIOS = sorted((ROOT / "locustfiles").glob("*.py"))
+Scenario = Callable[..., list[Any]]
 
 
-def run_scenario(folder: Path, server: Running, name: str, *options: str) -> LocustProcess:
-    locustfile = ROOT / "locustfiles" / f"{name}.py"
-    return headless(folder, server.url, "-u", "4", "-r", "8", "-t", "2s", *options, locustfile=locustfile)
+@pytest.fixture
+def run_scenario(tmp_path: Path, quick_simulator: Running) -> Scenario:
+    """Runs a scenario to its end in each of the ways that Locust has, all at once. The output of a run is all that any
+    of its processes said."""
+
+    def run_all(name: str, *more: str) -> list[Any]:
+        def run(way: str) -> Any:
+            locustfile, folder = ROOT / "locustfiles" / f"{name}.py", tmp_path / way
+            folder.mkdir()
+            options = ("-u", "4", "-r", "8", "-t", "2s", *more)
+            if way == "workers":
+                with headless_swarm(folder, 2, quick_simulator.url, *options, locustfile=locustfile) as started:
+                    started.wait()
+                    return started
+            forks = processes(2) if way == "forked" else ()
+            return headless(folder, quick_simulator.url, *options, *forks, locustfile=locustfile)
+
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(run, ("alone", "forked", "workers")))
+
+    return run_all
 
 
-def ok_rows(run: LocustProcess) -> list[dict[str, str]]:
+def ok_rows(run: Any) -> list[dict[str, str]]:
     rows = run.rows()
+    manifest = run.json("run.json")
+    assert manifest["rows"] == {"written": len(rows), "lost": 0}
+    assert {worker["status"] for worker in manifest["workers"]} == {"finished"}
+    assert manifest["problems"] == []
     assert {row["status"] for row in rows} <= {"ok", "incomplete"}  # a start in the moment of the stop may be cut
     return [row for row in rows if row["status"] == "ok"]
 
@@ -43,34 +72,45 @@ def test_every_scenario_says_how_it_is_started(path: Path) -> None:
     assert "--host http://SERVER:8000" in path.read_text()
 
 
-def test_chat_sends_the_bundled_prompts(tmp_path: Path, quick_simulator: Running) -> None:
-    rows = ok_rows(run_scenario(tmp_path, quick_simulator, "chat"))
-    assert {row["user_class"] for row in rows} == {"Chat"}
-    assert len({row["input_tokens"] for row in rows}) > 3, "different prompts"
+def test_chat_sends_the_bundled_prompts(run_scenario: Scenario) -> None:
+    for run in run_scenario("chat"):
+        rows = ok_rows(run)
+        assert {row["user_class"] for row in rows} == {"Chat"}
+        assert len({row["input_tokens"] for row in rows}) > 3, "different prompts"
 
 
-def test_poem_holds_a_conversation_and_hears_our_events(tmp_path: Path, quick_simulator: Running) -> None:
-    run = run_scenario(tmp_path, quick_simulator, "poem")
-    rows = ok_rows(run)
-    tokens = {name: sum(int(r["output_tokens"]) for r in rows if r["name"] == name) for name in ("poem", "translation")}
-    assert all(tokens.values())
-    longest = {name: max(int(r["input_tokens"]) for r in rows if r["name"] == name) for name in tokens}
-    assert longest["translation"] > longest["poem"], "the second turn holds the first"
-    told = dict(re.findall(r"^(\w+): (\d+) tokens, slowest first token after \d+ ms$", run.output, re.MULTILINE))
-    assert told.keys() == tokens.keys()
-    assert all(int(told[name]) >= tokens[name] for name in tokens)
+def test_poem_holds_a_conversation_and_hears_our_events(run_scenario: Scenario) -> None:
+    for run in run_scenario("poem"):
+        rows = {name: [row for row in ok_rows(run) if row["name"] == name] for name in ("poem", "translation")}
+        tokens = {name: sum(int(row["output_tokens"]) for row in own) for name, own in rows.items()}
+        assert all(tokens.values())
+        longest = {name: max(int(row["input_tokens"]) for row in own) for name, own in rows.items()}
+        assert longest["translation"] > longest["poem"], "the second turn holds the first"
+        told: Counter[str] = Counter()
+        for said in re.finditer(r"^(\w+): (\d+) tokens, slowest first token after \d+ ms$", run.output, re.MULTILINE):
+            told[said[1]] += int(said[2])
+        assert told.keys() == tokens.keys()
+        assert all(told[name] >= tokens[name] for name in tokens)
 
 
-def test_think_time_pauses_between_questions(tmp_path: Path, quick_simulator: Running) -> None:
-    run = run_scenario(tmp_path, quick_simulator, "think_time")
-    classes = [row["user_class"] for row in ok_rows(run)]
-    assert classes.count("Reader") == 3, "each asked once and then reads for longer than this run lasts"
-    assert classes.count("Impatient") >= 1
-    assert all(user["think_time"] for user in run.json("run.json")["user_classes"])
+def test_conversation_carries_its_turns_on(run_scenario: Scenario) -> None:
+    for run in run_scenario("conversation"):
+        rows = ok_rows(run)
+        turns = {(row["conversation"], row["turn"]) for row in rows}
+        assert len(turns) == len(rows), "no two workers call their conversations the same"
+        assert {"1", "2"} <= {turn for _, turn in turns}
 
 
-def test_shape_climbs_its_stairs_and_ends_the_run(tmp_path: Path, quick_simulator: Running) -> None:
-    run = run_scenario(tmp_path, quick_simulator, "shape", "-t", "4s")
-    assert ok_rows(run)
-    targets = [moment["users"] for moment in run.json("run.json")["boundaries"] if moment["event"] == "spawned"]
-    assert targets == [1, 2, 3, 4]
+def test_think_time_pauses_between_questions(run_scenario: Scenario) -> None:
+    for run in run_scenario("think_time"):
+        classes = [row["user_class"] for row in ok_rows(run)]
+        assert classes.count("Reader") == 3, "each asked once and then reads for longer than this run lasts"
+        assert classes.count("Impatient") >= 1
+        assert all(user["think_time"] for user in run.json("run.json")["user_classes"])
+
+
+def test_shape_climbs_its_stairs_and_ends_the_run(run_scenario: Scenario) -> None:
+    for run in run_scenario("shape", "-t", "4s"):
+        assert ok_rows(run)
+        targets = [moment["users"] for moment in run.json("run.json")["boundaries"] if moment["event"] == "spawned"]
+        assert targets == [1, 2, 3, 4]

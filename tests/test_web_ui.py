@@ -41,8 +41,8 @@ class Page:
         answer = requests.post(f"{self.url}/swarm", data=form, timeout=30)
         assert answer.json()["success"], answer.text
 
-    def stop(self) -> None:
-        assert requests.post(f"{self.url}/stop", timeout=60).ok
+    def stop(self, seconds: float = 60) -> None:
+        assert requests.post(f"{self.url}/stop", timeout=seconds).ok
 
     def state(self) -> str:
         return str(self.get("/stats/requests")["state"])
