@@ -103,7 +103,7 @@ class Keeping:
         self._ticker.kill(block=False)
         if self._live is not None:
             self._live.stop()
-        book.finish()
+        book.finish(begun=judge)
         if self._csv is not None:
             self._csv.finish()
         if book.incomplete:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import gevent
 import psutil
 from locust.exception import RPCError
-from locust.runners import STATE_STOPPING
+from locust.runners import STATE_CLEANUP
 
 import tokenswarm
 from tokenswarm import options as opts
@@ -244,7 +244,7 @@ class MasterSession(Session):
         runner = self.environment.runner
         if self._drain is None:
             self._keeping.stopping()
-            runner.update_state(STATE_STOPPING)  # or shapes, edits and redistribution would go on meanwhile
+            runner.update_state(STATE_CLEANUP)  # or shapes, edits and redistribution would go on meanwhile
             if not runner.worker_count:
                 book.problem("No worker was left, so the run ended.")
             self._drains_unheard = hears_now()

@@ -135,6 +135,7 @@ class WorkerSession(Session):
         shipper = self._shippers[place.run] = Shipper(place.worker, self._send_bytes)
         anchor = self._clock.anchor(time.monotonic_ns())
         run = self._loading.begin(options, target, place, anchor, shipper.ship, self._correct_clock)
+        self._correct_clock(run.recorder)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
         _log.info("Load on %s, as worker %d of run %s", target.origins.url, place.worker, place.run)
@@ -151,8 +152,6 @@ class WorkerSession(Session):
             return
         self._finishing = message.run
         self.environment.runner.stop()
-        # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
-        self.environment.stop_timeout = 0.0
 
     def _on_stopping(self, **_: Any) -> None:
         if self._starting is not None and not self._starting.ready():
@@ -161,6 +160,8 @@ class WorkerSession(Session):
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
+        # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
+        self.environment.stop_timeout = 0.0
         self._stop_pinging()
         run = self._loading.end()
         if run is None:
