@@ -49,6 +49,8 @@ REPEAT_SECONDS: Final = 3.0
 """How often a worker is asked again to finish: a connection that breaks may take what was on its way along."""
 CUT_SECONDS: Final = 15.0
 TELL_SECONDS: Final = 5.0
+HEARING_SECONDS: Final = 5.0
+"""How long nobody counts as silent: if it was this process that slept, what they said is still to be heard."""
 
 _log = logging.getLogger("tokenswarm")
 M = TypeVar("M", bound=Message)
@@ -259,9 +261,10 @@ class MasterSession(Session):
             gevent.spawn(self._end_when_drained)
 
     def _await_workers(self, book: Book) -> None:
-        give_up = time.monotonic() + (self.environment.stop_timeout or 0.0) + STOP_MARGIN_SECONDS
-        ask, tell = 0.0, time.monotonic() + TELL_SECONDS
-        while waiting := self._waited_for(book):
+        began = time.monotonic()
+        give_up = began + (self.environment.stop_timeout or 0.0) + STOP_MARGIN_SECONDS
+        ask, tell = 0.0, began + TELL_SECONDS
+        while waiting := self._waited_for(book, began + HEARING_SECONDS - SILENT_SECONDS):
             now = time.monotonic()
             if now > min(give_up, self._cut_by or give_up):
                 return
@@ -274,8 +277,8 @@ class MasterSession(Session):
                 _log.info("Still waiting for the last rows of worker %s", named)
             gevent.sleep(0.05)
 
-    def _waited_for(self, book: Book) -> list[Seat]:
-        """Workers whose last rows may still come."""
+    def _waited_for(self, book: Book, heard: float) -> list[Seat]:
+        """Workers whose last rows may still come; each counts as heard at that time at least."""
         runner = self.environment.runner
         if not len(runner.greenlet):  # nobody listens any more
             return []
@@ -285,7 +288,7 @@ class MasterSession(Session):
             for seat in book.ledger
             if not seat.complete
             and seat.worker.client_id in runner.clients
-            and now - seat.heard < SILENT_SECONDS
+            and now - max(seat.heard, heard) < SILENT_SECONDS
             and not _is_dead(seat.pid_here)
         ]
 
