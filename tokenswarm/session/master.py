@@ -92,6 +92,7 @@ class MasterSession(Session):
                     f"may come to {self.given.master_bind_host}: name a server that all of them reach."
                 )
             self._keeping.start_simulator()
+        self._keep_quit_waiting()
         self.watch_signals()
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
@@ -259,6 +260,19 @@ class MasterSession(Session):
             self._end()
         else:
             gevent.spawn(self._end_when_drained)
+
+    def _keep_quit_waiting(self) -> None:
+        """Locust quits where the run time is over or a shape has ended, also in the middle of a drain. Its listener would
+        be gone, and the workers told to leave, before their last rows were here."""
+        runner = self.environment.runner
+        quit_now = runner.quit
+
+        def quit_when_drained() -> None:
+            if self._drain is not None and not hears_now():
+                self._drain.join()
+            quit_now()
+
+        runner.quit = quit_when_drained
 
     def _await_workers(self, book: Book) -> None:
         began = time.monotonic()
