@@ -332,7 +332,7 @@ class MasterSession(Session):
         self._end()
 
     def _end(self) -> None:
-        self._keeping.end(judge=not self._refused)
+        self._keeping.end(self._refused)
 
     def cut(self) -> None:
         """As `Session` has it."""
