@@ -262,8 +262,8 @@ class MasterSession(Session):
             gevent.spawn(self._end_when_drained)
 
     def _keep_quit_waiting(self) -> None:
-        """Locust quits where the run time is over or a shape has ended, also in the middle of a drain. Its listener would
-        be gone, and the workers told to leave, before their last rows were here."""
+        """Locust quits where the run time is over or a shape has ended, also in the middle of a drain. Its listener
+        would be gone, and the workers told to leave, before their last rows were here."""
         runner = self.environment.runner
         quit_now = runner.quit
 

@@ -178,7 +178,7 @@ class WorkerSession(Session):
         self.environment.stop_timeout = 0.0
         run = self._loading.end()
         if run is None:
-            if self._place.run not in self._shippers:  # else this is a second stop, after a start that came in the first
+            if self._place.run not in self._shippers:  # else it began, and was stopped twice
                 self._send(Ready(run=self._place.run, worker=self._place.worker, refused="it was stopped before"))
             return
         try:
