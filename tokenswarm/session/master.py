@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import gevent
@@ -105,6 +106,14 @@ class MasterSession(Session):
     def close(self) -> None:
         """As `Session` has it."""
         self._keeping.close()
+
+    def abandon(self) -> None:
+        """As `Session` has it. Locust forgets workers that it forked and that still run; they would wait for a master,
+        and come to the next one at this port."""
+        super().abandon()
+        for worker in psutil.Process().children() if self.given.processes else ():
+            with suppress(psutil.Error):
+                worker.terminate()
 
     # The start
 
