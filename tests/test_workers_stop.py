@@ -26,6 +26,7 @@ def test_a_stop_drains(tmp_path: Path) -> None:
         ctrl_c_drains_while_users_are_still_being_spawned,
         ctrl_c_in_a_terminal_drains_forked_workers,
         sigterm_ends_a_shape,
+        a_run_time_that_is_over_in_the_middle_of_a_drain_changes_nothing,
     )
 
 
@@ -90,6 +91,20 @@ def sigterm_ends_a_shape(folder: Path) -> None:
     assert (run.run_dir / "report.html").exists()
 
 
+def a_run_time_that_is_over_in_the_middle_of_a_drain_changes_nothing(folder: Path) -> None:
+    with (
+        simulator(folder, "--decode-base", "40", "--output-tokens", "100") as server,
+        headless_swarm(folder, 2, server.url, *LOAD, "-t", "6s") as run,
+    ):
+        run.until(lambda: streaming(run.master))
+        run.until(lambda: run.master.intervals()[-1]["time"] > run.manifest["start"]["time"] + 4.5)
+        run.master.interrupt()
+        run.until(lambda: "--run-time limit reached" in run.master.output)
+        run.wait()
+    assert is_whole(run, server)
+    assert {row["status"] for row in run.rows()} == {"ok"}
+
+
 def ctrl_c_in_a_terminal_drains_forked_workers(folder: Path) -> None:
     with (
         simulator(folder, *SLOW) as server,
@@ -121,6 +136,7 @@ def one_worker_may_leave_and_the_others_go_on(folder: Path) -> None:
         run.wait()
     assert is_whole(run, server)
     assert {row["status"] for row in run.rows()} == {"ok"}
+    assert run.manifest["problems"] == []
 
 
 # What is cut

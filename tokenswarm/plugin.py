@@ -53,8 +53,7 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     try:
         session.prepare()
     except TokenswarmError as error:
-        session.close()
-        _end_forked_workers(environment)
+        session.abandon()
         print(f"\ntokenswarm: the load test was not started.\n{error}\n", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
 

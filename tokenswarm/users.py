@@ -58,6 +58,8 @@ class ChatUser(User):
         self._task_begins = True
         self._planned_wait = self.wait_time
         self.__dict__["wait_time"] = self._wait_time  # so that we learn when the next task is due
+        self._planned_start = self.on_start
+        self.__dict__["on_start"] = self._on_start
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -159,6 +161,12 @@ class ChatUser(User):
         greenlet = super().start(group)
         greenlet.rawlink(self._ended)
         return greenlet
+
+    def _on_start(self) -> None:
+        """A user's own code begins when the run does: until a worker knows its seat, what is drawn from `random` is
+        what other workers draw."""
+        plugin.current_run(self.environment)
+        self._planned_start()
 
     def _ended(self, _: Any) -> None:
         if self._run is not None and self._client is not None:

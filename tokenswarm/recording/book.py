@@ -154,14 +154,13 @@ class Book:
         if self._changed:
             self._write_manifest()
 
-    def finish(self, begun: bool = True) -> None:
-        """The run is over: name what is missing, unless it was never `begun`; write everything, close the files.
-        Switches no greenlet."""
-        if begun:
-            for seat in self.ledger:
-                self._conclude(seat)
-            for client_id in self.ledger.absent():
-                self._conclude(self.join(client_id, status=LOST))
+    def finish(self, refused: bool = False) -> None:
+        """The run is over: name what is missing, write everything, close the files. Switches no greenlet. `refused`: it
+        was ended before all workers had come, so that nobody who did not is missing."""
+        for seat in self.ledger:
+            self._conclude(seat)
+        for client_id in () if refused else self.ledger.absent():
+            self._conclude(self.join(client_id, status=LOST))
         self.rows_lost, sentences = self._directory.close()
         self.rows_written -= self.rows_lost
         for sentence in sentences:

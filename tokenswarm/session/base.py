@@ -55,6 +55,10 @@ class Session:
     def close(self) -> None:
         """Ends what runs beside us."""
 
+    def abandon(self) -> None:
+        """Locust ends here and now, since `prepare` refused."""
+        self.close()
+
     def host(self) -> str:
         """The target as given. Raises OptionError if the user classes name several."""
         if self.environment.host:

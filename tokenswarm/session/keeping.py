@@ -94,21 +94,21 @@ class Keeping:
         if waiting and limit:
             _log.info("Waiting up to %g s for %d requests in flight; Ctrl-C cuts them.", limit, waiting)
 
-    def end(self, judge: bool = True) -> Book | None:
-        """The run is over: close the book and begin with its results, unless there was none to `judge`. Returns it if
-        there was one."""
+    def end(self, refused: bool = False) -> Book | None:
+        """The run is over: close the book and begin with its results, unless it was refused. Returns it if there was
+        one."""
         book, self.book = self.book, None
         if book is None:
             return None
         self._ticker.kill(block=False)
         if self._live is not None:
             self._live.stop()
-        book.finish(begun=judge)
+        book.finish(refused)
         if self._csv is not None:
             self._csv.finish()
         if book.incomplete:
             self._worst_exit = EXIT_ROWS_LOST
-        if judge:
+        if not refused:
             self._results.append(gevent.spawn(self._write_results, book))
         return book
 

@@ -7,8 +7,9 @@ what its type should have; the run would then end without any worker's rows. No 
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, NotRequired, Required, TypedDict
 
+import msgspec
 from gevent import getcurrent
 from locust.exception import RPCError
 from locust.rpc import zmqrpc
@@ -22,6 +23,76 @@ _log = logging.getLogger("tokenswarm")
 _hearing: set[int] = set()
 
 
+class _Entry(TypedDict, total=False):
+    name: Required[str]
+    method: Required[str]
+    last_request_timestamp: float | None
+    start_time: float
+    num_requests: int
+    num_none_requests: int
+    num_failures: int
+    total_response_time: float
+    max_response_time: float
+    min_response_time: float | None
+    total_content_length: float
+    response_times: dict[float, int]
+    num_reqs_per_sec: dict[float, int]
+    num_fail_per_sec: dict[float, int]
+
+
+class _Error(TypedDict):
+    name: str
+    method: str
+    error: str
+    occurrences: int
+    first_seen: NotRequired[float | None]
+    last_seen: NotRequired[float | None]
+
+
+class _Users(TypedDict):
+    user_classes_count: dict[str, int]
+
+
+class _Stats(_Users):
+    stats: list[_Entry]
+    stats_total: _Entry
+    errors: dict[str, _Error]
+
+
+class _Heartbeat(TypedDict):
+    state: str
+    current_cpu_usage: float
+    current_memory_usage: NotRequired[float]
+
+
+class _Raised(TypedDict):
+    msg: str
+    traceback: str
+
+
+class _Logs(TypedDict):
+    worker_id: str
+    logs: list[str]
+
+
+class _Wanted(TypedDict):
+    version: str
+
+
+SHAPES: Final[dict[str, Any]] = {
+    "client_ready": Annotated[str, msgspec.Meta(min_length=1)] | Literal[-1],
+    "exception": _Raised,
+    "heartbeat": _Heartbeat,
+    "locustfile": _Wanted,
+    "logs": _Logs,
+    "spawning_complete": _Users,
+    "stats": _Stats,
+}
+"""What Locust reads of its own messages, without a look at it."""
+OF_WORKERS: Final = ("exception", "logs", "stats")
+"""What Locust would take from anybody."""
+
+
 def keep_listening(runner: Any) -> None:
     """From now on what cannot be understood is refused with a log line."""
     handle = runner.handle_message
@@ -31,14 +102,14 @@ def keep_listening(runner: Any) -> None:
         if message.node_id != client_id:
             _refused(client_id, f"it claims to come from {message.node_id!r}")
             return
-        if message.type == "stats" and not (client_id in runner.clients and _is_report(message.data)):
-            if client_id not in told and len(told) < MOST_TOLD:  # every three seconds, they come
-                told.add(client_id)
-                _refused(client_id, "statistics of nobody who is a worker now, or none at all")
+        if message.type in OF_WORKERS and client_id not in runner.clients:
+            _refused(client_id, f"{message.type!r} of nobody who is a worker")
             return
         current = id(getcurrent())
         _hearing.add(current)
         try:
+            if message.type in SHAPES:
+                msgspec.convert(message.data, SHAPES[message.type])
             handle(client_id, message)
         except Exception as error:
             _refused(client_id, f"{message.type!r}: {error!r}")

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import gevent
@@ -49,6 +50,8 @@ REPEAT_SECONDS: Final = 3.0
 """How often a worker is asked again to finish: a connection that breaks may take what was on its way along."""
 CUT_SECONDS: Final = 15.0
 TELL_SECONDS: Final = 5.0
+HEARING_SECONDS: Final = 5.0
+"""How long nobody counts as silent: if it was this process that slept, what they said is still to be heard."""
 
 _log = logging.getLogger("tokenswarm")
 M = TypeVar("M", bound=Message)
@@ -90,6 +93,7 @@ class MasterSession(Session):
                     f"may come to {self.given.master_bind_host}: name a server that all of them reach."
                 )
             self._keeping.start_simulator()
+        self._keep_quit_waiting()
         self.watch_signals()
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
@@ -102,6 +106,14 @@ class MasterSession(Session):
     def close(self) -> None:
         """As `Session` has it."""
         self._keeping.close()
+
+    def abandon(self) -> None:
+        """As `Session` has it. Locust forgets workers that it forked and that still run; they would wait for a master,
+        and come to the next one at this port."""
+        super().abandon()
+        for worker in psutil.Process().children() if self.given.processes else ():
+            with suppress(psutil.Error):
+                worker.terminate()
 
     # The start
 
@@ -258,10 +270,24 @@ class MasterSession(Session):
         else:
             gevent.spawn(self._end_when_drained)
 
+    def _keep_quit_waiting(self) -> None:
+        """Locust quits where the run time is over or a shape has ended, also in the middle of a drain. Its listener
+        would be gone, and the workers told to leave, before their last rows were here."""
+        runner = self.environment.runner
+        quit_now = runner.quit
+
+        def quit_when_drained() -> None:
+            if self._drain is not None and not hears_now():
+                self._drain.join()
+            quit_now()
+
+        runner.quit = quit_when_drained
+
     def _await_workers(self, book: Book) -> None:
-        give_up = time.monotonic() + (self.environment.stop_timeout or 0.0) + STOP_MARGIN_SECONDS
-        ask, tell = 0.0, time.monotonic() + TELL_SECONDS
-        while waiting := self._waited_for(book):
+        began = time.monotonic()
+        give_up = began + (self.environment.stop_timeout or 0.0) + STOP_MARGIN_SECONDS
+        ask, tell = 0.0, began + TELL_SECONDS
+        while waiting := self._waited_for(book, began + HEARING_SECONDS - SILENT_SECONDS):
             now = time.monotonic()
             if now > min(give_up, self._cut_by or give_up):
                 return
@@ -274,8 +300,8 @@ class MasterSession(Session):
                 _log.info("Still waiting for the last rows of worker %s", named)
             gevent.sleep(0.05)
 
-    def _waited_for(self, book: Book) -> list[Seat]:
-        """Workers whose last rows may still come."""
+    def _waited_for(self, book: Book, heard: float) -> list[Seat]:
+        """Workers whose last rows may still come; each counts as heard at that time at least."""
         runner = self.environment.runner
         if not len(runner.greenlet):  # nobody listens any more
             return []
@@ -285,7 +311,7 @@ class MasterSession(Session):
             for seat in book.ledger
             if not seat.complete
             and seat.worker.client_id in runner.clients
-            and now - seat.heard < SILENT_SECONDS
+            and now - max(seat.heard, heard) < SILENT_SECONDS
             and not _is_dead(seat.pid_here)
         ]
 
@@ -315,7 +341,7 @@ class MasterSession(Session):
         self._end()
 
     def _end(self) -> None:
-        self._keeping.end(judge=not self._refused)
+        self._keeping.end(self._refused)
 
     def cut(self) -> None:
         """As `Session` has it."""

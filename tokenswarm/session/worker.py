@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import gevent
 from gevent.event import Event
+from gevent.lock import RLock
 from locust.exception import RPCError
 
 import tokenswarm
@@ -76,6 +77,7 @@ class WorkerSession(Session):
     def prepare(self) -> None:
         """As `Session` has it."""
         self.watch_signals()
+        self._stop_one_at_a_time()
         runner = self.environment.runner
         self._hear(Pong, self._on_pong)
         self._hear(Assignment, self._on_assignment)
@@ -142,6 +144,18 @@ class WorkerSession(Session):
 
     # The stop
 
+    def _stop_one_at_a_time(self) -> None:
+        """The master's word, Locust's and Ctrl-C may all come at once, and Locust's own stop is not made for that: who
+        comes second waits for the first."""
+        runner, stopping = self.environment.runner, RLock()
+        stop_now = runner.stop
+
+        def stop() -> None:
+            with stopping:
+                stop_now()
+
+        runner.stop = stop
+
     def _on_finish(self, msg: Any, **_: Any) -> None:
         message = self._read(msg, Finish)
         if message is None or message.run != self._place.run:
@@ -163,9 +177,12 @@ class WorkerSession(Session):
         # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
         self.environment.stop_timeout = 0.0
         self._stop_pinging()
+        # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
+        self.environment.stop_timeout = 0.0
         run = self._loading.end()
         if run is None:
-            self._send(Ready(run=self._place.run, worker=self._place.worker, refused="it was stopped before"))
+            if self._place.run not in self._shippers:  # else it began, and was stopped twice
+                self._send(Ready(run=self._place.run, worker=self._place.worker, refused="it was stopped before"))
             return
         try:
             self.environment.runner._send_stats()  # before Done, at which the master writes Locust's tables
@@ -186,7 +203,10 @@ class WorkerSession(Session):
         listener = gevent.spawn(runner.worker) if not len(runner.greenlet) else None
         give_up = time.monotonic() + DELIVERY_SECONDS
         while not self._delivered and time.monotonic() < give_up:
-            gevent.sleep(0.05)
+            try:
+                gevent.sleep(0.05)
+            except KeyboardInterrupt:  # what it would cut has ended
+                continue
         if listener is not None:
             listener.kill(block=False)
         for run_id, shipper in self._shippers.items():
