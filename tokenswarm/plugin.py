@@ -5,14 +5,12 @@ Importing `tokenswarm.users` installs it.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from typing import Any, Final
 
 import gevent
 import locust
-import psutil
 from locust.event import EventHook
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -56,11 +54,3 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         session.abandon()
         print(f"\ntokenswarm: the load test was not started.\n{error}\n", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
-
-
-def _end_forked_workers(environment: Any) -> None:
-    """Those of --processes would wait for ever for a master that is gone; Locust forgets them."""
-    if getattr(environment.parsed_options, "processes", None):
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                child.terminate()

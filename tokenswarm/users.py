@@ -23,7 +23,6 @@ from typing import Any, Final
 import gevent
 from locust import User, task
 from locust.exception import StopUser
-from locust.user.task import LOCUST_STATE_WAITING
 
 from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
@@ -149,12 +148,6 @@ class ChatUser(User):
             parent = parent or record.id
             gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
         return reply
-
-    def run(self) -> None:  # type: ignore[misc]  # final, so that Locust's own is run: it is
-        """Locust's own, once there is a run: what a user does before its first request is part of it, too."""
-        self._state = LOCUST_STATE_WAITING  # what Locust may end at once
-        plugin.current_run(self.environment)
-        super().run()  # type: ignore[no-untyped-call]
 
     def start(self, group: Any) -> Any:
         """Locust's own, and the user's connections are closed when it ends."""

@@ -13,11 +13,8 @@ import msgspec
 from gevent import getcurrent
 from locust.exception import RPCError
 from locust.rpc import zmqrpc
-from locust.stats import RequestStats, StatsEntry, StatsError
 
 from tokenswarm.record import one_line
-
-MOST_TOLD: Final = 1000
 
 _log = logging.getLogger("tokenswarm")
 _hearing: set[int] = set()
@@ -96,7 +93,6 @@ OF_WORKERS: Final = ("exception", "logs", "stats")
 def keep_listening(runner: Any) -> None:
     """From now on what cannot be understood is refused with a log line."""
     handle = runner.handle_message
-    told: set[str] = set()
 
     def handle_message(client_id: str, message: Any) -> None:
         if message.node_id != client_id:
@@ -124,19 +120,6 @@ def keep_listening(runner: Any) -> None:
 def hears_now() -> bool:
     """Whether it is the listening greenlet itself that runs, so that waiting for a message would be for ever."""
     return id(getcurrent()) in _hearing
-
-
-def _is_report(data: Any) -> bool:
-    """Whether Locust can add these statistics up: what it cannot would leave half of them, and an exit status of 2."""
-    scratch = RequestStats()
-    try:
-        for entry in (*data["stats"], data["stats_total"]):
-            StatsEntry(scratch, entry["name"], entry["method"]).extend(StatsEntry.unserialize(entry, scratch))
-        for error in data["errors"].values():
-            StatsError.unserialize(error).occurrences += error["occurrences"]
-        return int(sum(data["user_classes_count"].values())) >= 0
-    except Exception:
-        return False
 
 
 def _refusing(receive: Any) -> Any:

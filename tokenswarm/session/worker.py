@@ -177,8 +177,6 @@ class WorkerSession(Session):
         # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
         self.environment.stop_timeout = 0.0
         self._stop_pinging()
-        # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
-        self.environment.stop_timeout = 0.0
         run = self._loading.end()
         if run is None:
             if self._place.run not in self._shippers:  # else it began, and was stopped twice
