@@ -243,7 +243,7 @@ def test_a_cgroup_with_too_little_shows(tight_cgroup: Path) -> None:
         "print(json.dumps(health.take()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["throttled_percent"] > 20
+    assert json.loads(done.stdout)["throttled_percent"] > 5
 
 
 def test_sockets_and_ports(tmp_path: Path) -> None:

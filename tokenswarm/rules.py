@@ -382,7 +382,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="tcp_trouble_nearby",
         metrics=(),
         says="the kernel squeezed or held back what arrived at a client's machine {value} times ({subject}), though "
-        "the client was never late to read",
+        "the client left nothing unread",
         advice="Most likely it was for another program there. End it, or look for short memory (net.ipv4.tcp_mem).",
         unit="count",
         note=1,

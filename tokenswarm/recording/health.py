@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,6 @@ import psutil
 
 from tokenswarm.transport import receiver
 from tokenswarm.transport.clock import clock_offset
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 TCP_TROUBLE: Final = ("TCPRcvCollapsed", "PruneCalled", "TCPBacklogDrop", "TCPToZeroWindowAdv")
 """Counters of the kernel that grow where it had to squeeze, drop or hold back what came, for want of a reader."""

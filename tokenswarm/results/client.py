@@ -84,8 +84,8 @@ def _worker(index: int, lines: pd.DataFrame) -> dict[str, Any]:
         "steal_share": _part(_mean(lines, "steal_percent"), 100),
         "throttled_share": _part(_mean(lines, "throttled_percent"), 100),
         "clock_jump_ms": _highest(np.abs(column(lines, "clock_jump_ms"))),
-        "descriptors_share": _highest(column(lines, "descriptors") / column(lines, "descriptor_limit")),
-        "ports_share": _highest(column(lines, "sockets") / column(lines, "ports")),
+        "descriptors_share": _highest(_ratio(column(lines, "descriptors"), column(lines, "descriptor_limit"))),
+        "ports_share": _highest(_ratio(column(lines, "sockets"), column(lines, "ports"))),
     }
 
 
@@ -97,6 +97,11 @@ def _mean(lines: pd.DataFrame, name: str, per_second: bool = False) -> float | N
         return None
     amounts = values[known] if per_second else values[known] * seconds[known]
     return float(amounts.sum() / seconds[known].sum())
+
+
+def _ratio(parts: Floats, wholes: Floats) -> Floats:
+    """NaN where the whole is unknown, or nothing."""
+    return np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0)
 
 
 def _highest(values: Floats) -> float | None:
@@ -121,7 +126,7 @@ def _tcp_trouble(run: Run, inside: pd.DataFrame) -> dict[str, int] | None:
     known = inside[inside["tcp_trouble"].notna()]
     if known.empty:
         return None
-    hosts = {worker.index: worker.hostname or "" for worker in run.info.workers}
+    hosts = {worker.index: worker.hostname for worker in run.info.workers if worker.hostname}
     by_host: dict[str, Counter[str]] = {}
     for index in set(known["worker"]):
         counts: Counter[str] = Counter()

@@ -26,6 +26,7 @@ OF_THE_WORST_WORKER: Final = {
 
 DROPPED: Final = "TCPBacklogDrop"
 """May happen to somebody who reads in time, too; the other counters grow for what has not been read yet."""
+PILES_UP_MS: Final = 100.0
 LARGELY_USER_CLOCK: Final = 0.01
 SLOW_SPAWNING_S: Final = 2.0
 """Users may come so much later than asked: Locust starts them in batches, a second apart."""
@@ -38,7 +39,7 @@ def collect(run: Run, phases: Phases, client: dict[str, Any], load_is_known: boo
             yield Measured(rule=rule, value=found[1], subject=found[0])
     if trouble := client["tcp_trouble"]:
         counted = ", ".join(f"{name} {count:,}" for name, count in trouble.items())
-        ours = DROPPED in trouble or client["late_merged_reads"] or client["ring_full_share"]
+        ours = DROPPED in trouble or any(map(_left_unread, client["by_worker"]))
         rule = "tcp_trouble" if ours else "tcp_trouble_nearby"
         yield Measured(rule=rule, value=sum(trouble.values()), subject=counted)
     if busy := worst_worker(client, "busy_share"):
@@ -47,6 +48,13 @@ def collect(run: Run, phases: Phases, client: dict[str, Any], load_is_known: boo
         if _user_clock_share(client) >= LARGELY_USER_CLOCK:
             yield Measured(rule="busy_user_clock", value=share, subject=who)
     yield from _users(run, phases)
+
+
+def _left_unread(worker: dict[str, Any]) -> bool:
+    """Whether data could pile up in the kernel: nobody read while the ring was full, or, without the receive thread,
+    while the event loop was busy."""
+    full, busy = worker["ring_full_share"], worker["loop_lag_max_ms"]
+    return full > 0 if full is not None else (busy or 0.0) >= PILES_UP_MS
 
 
 def _user_clock_share(client: dict[str, Any]) -> float:
