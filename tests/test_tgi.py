@@ -40,7 +40,7 @@ def test_a_stream_cut_anywhere_is_the_same_reply(at: list[int]) -> None:
 @pytest.mark.parametrize("reason", ["eos_token", "stop_sequence"])
 def test_an_end_mark_that_is_a_token_is_not_text(reason: str) -> None:
     last = token("</s>", True, generated_text="a", details={"finish_reason": reason, "generated_tokens": 2})
-    served = Served(PROTOCOL, sse(token("a"), last))
+    served = Served(PROTOCOL, sse(token("<s>", True), token("a"), last))
     assert served.said == ("a", "", "", "stop", None)
     assert served.reply.usage == Usage(None, 2)
 
