@@ -13,7 +13,7 @@ from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event
 from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, Usage, WireRequest
-from tokenswarm.protocols.openai_chat import tool_text
+from tokenswarm.protocols.openai_chat import read_models, tool_text
 from tokenswarm.protocols.replies import read_event, read_whole
 from tokenswarm.protocols.requests import post, sampling
 from tokenswarm.protocols.values import count, text
@@ -66,7 +66,14 @@ class DashScope(HttpProtocol):
     """
 
     name = "dashscope"
-    default_model: str | None = "qwen-plus"
+
+    def listing(self) -> WireRequest | None:
+        """The list of models, which only the compatible mode has."""
+        return WireRequest("/compatible-mode/v1/models", b"", "application/json", "GET")
+
+    def models(self, body: bytes) -> list[str]:
+        """As `read_models`: the shape is OpenAI's."""
+        return read_models(body)
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         """The JSON body; a header asks for the stream."""
