@@ -90,6 +90,10 @@ def test_a_reply_that_comes_only_with_the_end_is_one_chunk() -> None:
     assert len(served.line.at) == 1
 
 
+def test_a_reply_that_is_not_repeated_at_the_end_is_whole() -> None:
+    assert Served(PROTOCOL, sse(*BEGIN, delta("output_text", "a"), end(output=[]))).said == ("a", "", "", "stop", None)
+
+
 @pytest.mark.parametrize(
     ("details", "finish"),
     [
@@ -129,6 +133,7 @@ def test_a_refused_answer_is_told_apart() -> None:
     [
         (sse(*BEGIN, delta("output_text", "a")), "truncated"),
         (sse(*BEGIN), "empty"),
+        (sse(*BEGIN, end(output=[])), "empty"),
         (b"data: [DONE]\n\n", "empty"),
         (b"data: [1]\n\n", "malformed"),
     ],

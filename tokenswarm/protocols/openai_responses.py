@@ -74,7 +74,7 @@ class OpenAIResponsesDecoder:
         if kind in _ENDS:
             response = value.get("response")
             response = response if isinstance(response, dict) else {}
-            delta = _read_response({**response, "status": _ENDS[kind]})
+            delta = _read_response({**response, "status": _ENDS[kind]}, self._streamed)
             delta.done = True
             if self._streamed:
                 delta.text = delta.reasoning = delta.tool = ""
@@ -103,8 +103,9 @@ class OpenAIResponses(OpenAIProtocol):
         return OpenAIResponsesDecoder()
 
 
-def _read_response(value: dict[str, Any]) -> Delta:
-    """A whole response: its output, why it ended, what it cost."""
+def _read_response(value: dict[str, Any], streamed: bool = False) -> Delta:
+    """A whole response: its output, why it ended, what it cost. One that has no output, and had none before, is
+    completed for no reason."""
     delta = Delta(usage=_read_usage(value.get("usage")))
     items = value.get("output")
     for item in items if isinstance(items, list) else []:
@@ -117,7 +118,7 @@ def _read_response(value: dict[str, Any]) -> Delta:
         details = value.get("incomplete_details")
         reason = text(details.get("reason")) if isinstance(details, dict) else ""
         delta.finish_reason = _FINISH.get(reason, reason) or status
-    elif status == "completed":
+    elif status == "completed" and (items or streamed):
         delta.finish_reason = "stop"
     return delta
 

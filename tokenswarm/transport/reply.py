@@ -147,8 +147,8 @@ class ReplyState:
         self.timeline.headers = self._at
         if encoding.lower() not in ("", "identity"):
             raise RequestError("malformed", f"the body is {encoding}-encoded though identity was asked for", status)
-        json = content_type.lower().startswith("application/json")
-        self.streamed = self._expect_stream and status < 300 and not json
+        whole = content_type.lower().startswith(("application/json", "text/html"))  # the latter: a page, so no reply
+        self.streamed = self._expect_stream and status < 300 and not whole
 
     def body(self, data: bytes) -> None:
         """A piece of the body, HTTP's framing taken off. Raises RequestError (`malformed`)."""
