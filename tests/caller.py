@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import trustme
 from scripted_server import REPLY, Peer, chunk
 
-from tokenswarm.protocols.base import Generation
+from tokenswarm.protocols.base import Generation, WireProtocol
 from tokenswarm.protocols.openai_chat import OpenAIChat
 from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Limits
@@ -38,16 +38,22 @@ class Caller:
         url: str,
         limits: Limits | None = None,
         kind: Callable[..., Any] = FastTransport,
+        protocol: WireProtocol = PROTOCOL,
+        headers: Mapping[str, str] = {"User-Agent": "test"},
+        extra_body: Mapping[str, Any] = {},
         **settings: Any,
     ) -> None:
-        self.transport = kind(parse_origin(url), limits or Limits(), {"User-Agent": "test"}, **settings)
+        self.transport = kind(parse_origin(url), limits or Limits(), headers, **settings)
+        self.protocol = protocol
+        self.extra_body = extra_body
         self.client = self.transport.client()
         self.tally = Tally()
 
     def prepare(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
-        request = PROTOCOL.encode([{"role": "user", "content": prompt}], Generation(model="m", stream=stream))
+        generation = Generation(model="m", stream=stream, extra_body=self.extra_body)
+        request = self.protocol.encode([{"role": "user", "content": prompt}], generation)
         line = Timeline(time.monotonic_ns())
-        return self.client.call(PROTOCOL, request, "id-1", line, self.tally, None, stream)
+        return self.client.call(self.protocol, request, "id-1", line, self.tally, None, stream)
 
     def call(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         call = self.prepare(stream, prompt)

@@ -1,7 +1,7 @@
 """A real llama.cpp server for tests: a tiny model of random weights, served by the `xllamacpp` wheel on loopback.
 
 The model talks nonsense, but the server is the one that people run: its slots, queue, errors and counters are real.
-Run as a program it is that server: `python llama_server.py MODEL`.
+Run as a program it is that server: `python llama_server.py MODEL chat|embeddings`.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class LlamaServer:
 
 
 @contextmanager
-def llama_server(folder: Path) -> Iterator[LlamaServer]:
-    """A server on a free port, ended with the block. Its log is in `folder`."""
+def llama_server(folder: Path, purpose: str = "chat") -> Iterator[LlamaServer]:
+    """A server on a free port, ended with the block, for "chat" or "embeddings". Its log is in `folder`."""
     model = folder / "tiny.gguf"
     make_model(model)
     with (folder / "llama.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            [sys.executable, __file__, str(model), purpose], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
         )
     try:
         assert process.stdout is not None
@@ -74,7 +74,7 @@ def llama_server(folder: Path) -> Iterator[LlamaServer]:
                 stream.close()
 
 
-def serve(model: str) -> None:
+def serve(model: str, purpose: str) -> None:
     """Serve until stdin is closed, as it is when the program that started us is gone."""
     import xllamacpp
 
@@ -87,6 +87,9 @@ def serve(model: str) -> None:
     params.n_ctx = SLOTS * SLOT_CONTEXT
     params.cpuparams.n_threads = 1
     params.endpoint_metrics = True
+    if purpose == "embeddings":
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     print(json.dumps({"url": server.listening_address}), flush=True)
     sys.stdin.buffer.read()
@@ -160,4 +163,4 @@ def _add_weights(writer: Any, vocabulary: int, special: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

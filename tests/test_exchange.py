@@ -205,6 +205,14 @@ def test_a_json_answer_to_a_stream_request_is_read_as_a_whole_reply() -> None:
     assert ("".join(fed.exchange.text), fed.error_class, fed.exchange.streamed, fed.line.at) == ("hi", None, False, [])
 
 
+def test_a_page_in_place_of_a_stream_is_malformed_and_shown() -> None:
+    body = b"<html><body>Please sign in</body></html>"
+    fed = Fed()
+    fed.feed(head(b"Content-Type: text/html\r\nContent-Length: %d\r\n" % len(body)) + body, MS)
+    assert fed.error_class == "malformed"
+    assert "sign in" in str(fed.exchange.error)
+
+
 @pytest.mark.parametrize(
     "data", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
 )

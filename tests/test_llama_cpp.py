@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from llama_server import MISSING, MODEL, SLOT_CONTEXT, SLOTS, LlamaServer, llama_server
+from caller import Caller, outcome
+from llama_server import EMBEDDING, MISSING, MODEL, SLOT_CONTEXT, SLOTS, LlamaServer, llama_server
 from locust_process import LocustProcess, headless
 
+from tokenswarm.protocols import PROTOCOLS
+from tokenswarm.protocols.base import Vectors
 from tokenswarm.target import PROBE_PROMPT
 
 pytestmark = [
@@ -190,3 +193,50 @@ def test_our_times_agree_with_those_of_the_server(server: LlamaServer, tmp_path:
     assert statistics.median(beside_all) > 0
     assert statistics.median(spans) == pytest.approx(1.0, abs=0.2)
     assert statistics.median(gaps) == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("openai-completions", "max_tokens"), ("anthropic", "max_tokens"), ("openai-responses", "max_output_tokens")],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_other_protocols_count_what_the_server_counts(server: LlamaServer, name: str, limit: str, stream: bool) -> None:
+    before = {counter: server.counter(counter) for counter in COUNTERS}
+    caller = Caller(server.url, protocol=PROTOCOLS[name], extra_body={limit: 20, "ignore_eos": True})
+    call = caller.call(stream)
+    caller.close()
+    reply = call.exchange
+    text, error_class = outcome(call)
+    assert (error_class, bool(text)) == (None, True)
+    # llama.cpp calls every response completed.
+    assert reply.finish_reason == ("stop" if name == "openai-responses" else "length")
+    assert reply.usage is not None
+    growth = {counter: server.counter(counter) - before[counter] for counter in COUNTERS}
+    assert reply.usage.output_tokens == growth["tokens_predicted_total"] == 20
+    assert reply.usage.input_tokens == growth["prompt_tokens_total"] + growth["prompt_tokens_cached_total"]
+    assert 0 < len(call.timeline.at) <= 20 if stream else not call.timeline.at
+
+
+def test_embeddings(tmp_path: Path) -> None:
+    with llama_server(tmp_path, "embeddings") as server:
+        run = headless(
+            tmp_path, server.url, "--protocol", "openai-embeddings", "-u", "2", "-r", "2", "-t", "2s", exit_code=None
+        )
+        caller = Caller(
+            server.url,
+            protocol=PROTOCOLS["openai-embeddings"],
+            extra_body={"encoding_format": "base64", "input": ["a", "b"]},
+        )
+        reply = caller.call(stream=False).exchange
+        caller.close()
+    assert (reply.error, reply.vectors) == (None, Vectors(2, EMBEDDING))
+    rows = [row for row in run.rows() if row["status"] == "ok"]
+    assert rows, run.output
+    for row in rows:
+        assert (row["inputs"], row["vector_size"], row["ttft_ms"], row["output_tokens"]) == (
+            "1",
+            str(EMBEDDING),
+            "",
+            "",
+        )
+        assert int(row["input_tokens"]) > 0

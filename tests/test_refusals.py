@@ -109,6 +109,7 @@ def test_a_master_for_other_machines_needs_a_host_that_they_reach(tmp_path: Path
         ({"insecure": True, "ca_bundle": __file__}, "contradict"),
         ({"no_stream": True, "first_token_timeout": "3"}, "--first-token-timeout"),
         ({"no_stream": True, "stall_timeout": "3"}, "--stall-timeout"),
+        ({"protocol": "openai-embeddings", "stall_timeout": "3"}, "openai-embeddings has none"),
         ({"request_timeout": "5", "stall_timeout": "10"}, "never be reached"),
         ({"extra_body": '{"n": 2}'}, "n > 1"),
         ({"extra_body": '{"model": "x"}'}, "--model"),

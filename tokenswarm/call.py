@@ -171,6 +171,8 @@ class Call:
         if times is not None:
             record.server_total_ms, record.server_load_ms = times.total_ms, times.load_ms
             record.server_prompt_ms, record.server_decode_ms = times.prompt_ms, times.decode_ms
+        if exchange.vectors is not None:
+            record.inputs, record.vector_size = exchange.vectors.inputs, exchange.vectors.size
         usage = exchange.usage
         if usage is not None:
             record.input_tokens, record.cached_tokens = usage.input_tokens, usage.cached_tokens

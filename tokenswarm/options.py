@@ -272,11 +272,13 @@ def _contradictions(options: Options) -> list[str]:
         problems.append("--insecure and --ca-bundle contradict each other: one trusts anybody, the other only some")
     if options.proxy is not None and options.transport != "portable":
         problems.append("--proxy needs --transport portable: the fast transport connects directly")
-    if not options.stream:
+    protocol = PROTOCOLS.get(options.protocol)
+    if not options.stream or (protocol is not None and not protocol.streams):
+        why = "--no-stream asks for none" if not options.stream else f"--protocol {options.protocol} has none"
         for name in ("first_token_timeout", "stall_timeout"):
             if getattr(options, name) is not None:
                 flag = "--" + name.replace("_", "-")
-                problems.append(f"{flag} needs a stream, and --no-stream asks for none; use --request-timeout")
+                problems.append(f"{flag} needs a stream, and {why}; use --request-timeout")
     for name in ("first_token_timeout", "stall_timeout"):
         limit = getattr(options, name)
         if limit is not None and limit > options.request_timeout:

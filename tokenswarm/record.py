@@ -144,6 +144,11 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     server_prompt_ms: float | None = None
     server_decode_ms: float | None = None
 
+    inputs: int | None = None
+    """Texts that were made vectors of, as the reply has them."""
+    vector_size: int | None = None
+    """Numbers in each vector."""
+
     client_lag_ms: float | None = None
     """Worst (handled − lower bound of arrival)."""
 

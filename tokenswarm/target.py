@@ -139,7 +139,7 @@ def _only_one(listed: list[str], url: str, default: str | None) -> str:
 def _probe(client: Client, protocol: WireProtocol, options: Options, model: str) -> None:
     stream = options.stream and protocol.streams
     generation = Generation(
-        model=model, stream=stream, max_tokens=_probe_tokens(options), extra_body=options.extra_body
+        model=model, stream=stream, max_tokens=_probe_tokens(protocol, options), extra_body=options.extra_body
     )
     request = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
     error = _run(client, protocol, request, stream).exchange.error
@@ -148,9 +148,9 @@ def _probe(client: Client, protocol: WireProtocol, options: Options, model: str)
         raise TargetError(_advice(client.transport.origin.url, error))
 
 
-def _probe_tokens(options: Options) -> int | None:
+def _probe_tokens(protocol: WireProtocol, options: Options) -> int | None:
     asked = {"max_tokens", "max_completion_tokens"} & options.extra_body.keys()
-    return None if asked else 1
+    return None if asked else protocol.fewest_tokens
 
 
 def _run(client: Client, protocol: WireProtocol, request: WireRequest, stream: bool) -> Call[ReplyState]:

@@ -94,6 +94,8 @@ def _reply(call: Call[ReplyState], streaming: bool, kernel_clock: bool) -> Findi
         return fail("reply", f"{exchange.error}; the request for one token before it went well")
     whole = ((line.end or line.start) - line.start) / 1e6
     counted = None if exchange.usage is None else exchange.usage.output_tokens
+    if exchange.vectors is not None:
+        return ok("reply", f"{exchange.vectors.size} numbers after {whole:.1f} ms")
     if not streaming:
         return _counted(f"whole after {whole:.1f} ms", counted)
     if not exchange.streamed:

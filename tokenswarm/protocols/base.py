@@ -31,6 +31,16 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """Merged into the request's body last, so that it wins."""
 
 
+class Decoder(Protocol):
+    """Turns the events of one reply into deltas; may keep state. Raises RequestError (`malformed`)."""
+
+    def decode(self, event: Event) -> Delta | None:
+        """What one event says; None where it says nothing of interest."""
+
+    def decode_whole(self, body: bytes) -> Delta:
+        """What a reply that was not streamed says."""
+
+
 class WireRequest(msgspec.Struct, frozen=True):
     """A request ready to send; `path` is relative to the target's base path."""
 
@@ -40,6 +50,8 @@ class WireRequest(msgspec.Struct, frozen=True):
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = ()
     """Besides those that every request has."""
+    decoder: Callable[[], Decoder] | None = None
+    """Makes the decoder for the reply, where the protocol's own would have to know what was asked."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -60,6 +72,13 @@ class ServerTimes(msgspec.Struct, frozen=True):
     decode_ms: float | None = None
 
 
+class Vectors(msgspec.Struct, frozen=True):
+    """What an embedding request brought: a vector for each of `inputs`, of `size` numbers."""
+
+    inputs: int
+    size: int
+
+
 class Delta(msgspec.Struct):
     """What one event of a stream, or one whole reply, carries. `tool` is the text of tool calls."""
 
@@ -72,16 +91,8 @@ class Delta(msgspec.Struct):
     """The protocol's own end mark."""
     error: RequestError | None = None
     times: ServerTimes | None = None
-
-
-class Decoder(Protocol):
-    """Turns the events of one reply into deltas; may keep state. Raises RequestError (`malformed`)."""
-
-    def decode(self, event: Event) -> Delta | None:
-        """What one event says; None where it says nothing of interest."""
-
-    def decode_whole(self, body: bytes) -> Delta:
-        """What a reply that was not streamed says."""
+    vectors: Vectors | None = None
+    """Only in a whole reply."""
 
 
 class WireProtocol(Protocol):
@@ -94,6 +105,8 @@ class WireProtocol(Protocol):
     """Whether its replies can be streamed."""
     default_model: str | None
     """Asked for where none is named and the server lists none."""
+    fewest_tokens: int
+    """The smallest `max_tokens` that its servers take."""
 
     def listing(self) -> WireRequest | None:
         """The request for the server's list of models, or None where it has none."""
@@ -129,6 +142,7 @@ class HttpProtocol:
     request_type = "POST"
     streams = True
     default_model: str | None = None
+    fewest_tokens = 1
 
     def listing(self) -> WireRequest | None:
         """As `WireProtocol` has it: none."""

@@ -12,9 +12,10 @@ import msgspec
 
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event
-from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, Usage, WireRequest
-from tokenswarm.protocols.values import count, excerpt, load, merged, text
+from tokenswarm.protocols.replies import read_event, read_whole
+from tokenswarm.protocols.requests import post, sampling
+from tokenswarm.protocols.values import count, excerpt, load, text
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -76,50 +77,14 @@ class OpenAIChatDecoder:
 
     def decode_whole(self, body: bytes) -> Delta:
         """A `chat.completion` object, or the error that came in its place."""
-        value = load(body)
-        if isinstance(value, dict) and value.get("choices"):
-            return _delta_of(value, "message")
-        error = refusals.from_stream(value)
-        return Delta(error=error or RequestError("malformed", f"a reply without choices: {excerpt(body)}"))
+        return read_whole(body, "choices", lambda value: _delta_of(value, "message"))
 
     def _decode_leniently(self, event: Event) -> Delta | None:
-        data = event.data.strip()
-        if data == b"[DONE]":
-            return Delta(done=True)
-        if not data:
-            return None
-        value = load(data)
-        error = refusals.from_stream(value)
-        if error is None and event.type == b"error":
-            error = RequestError("stream_error", refusals.message_of(value) or excerpt(data))
-        if error is not None:
-            return Delta(error=error)
-        if not isinstance(value, dict):
-            raise RequestError("malformed", f"an event that is not an object: {excerpt(data)}")
-        delta = _delta_of(value, "delta")
-        return delta if delta != Delta() else None
+        return read_event(event, lambda value: _delta_of(value, "delta"))
 
 
-class OpenAIChat(HttpProtocol):
-    """`POST /v1/chat/completions`. Reference: https://platform.openai.com/docs/api-reference/chat."""
-
-    name = "openai-chat"
-
-    def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
-        """The JSON body; streams ask for usage, which servers that do not know the option ignore."""
-        body: dict[str, Any] = {"model": generation.model, "messages": list(messages), "stream": generation.stream}
-        if generation.stream:
-            body["stream_options"] = {"include_usage": True}
-        for key in ("max_tokens", "temperature", "top_p"):
-            value = getattr(generation, key)
-            if value is not None:
-                body[key] = value
-        accept = "text/event-stream" if generation.stream else "application/json"
-        return WireRequest("/v1/chat/completions", msgspec.json.encode(merged(body, generation.extra_body)), accept)
-
-    def decoder(self) -> OpenAIChatDecoder:
-        """A decoder for one reply."""
-        return OpenAIChatDecoder()
+class OpenAIProtocol(HttpProtocol):
+    """What OpenAI's protocols have in common: the list of models."""
 
     def listing(self) -> WireRequest | None:
         """The list of models."""
@@ -128,6 +93,28 @@ class OpenAIChat(HttpProtocol):
     def models(self, body: bytes) -> list[str]:
         """As `read_models`."""
         return read_models(body)
+
+
+class OpenAIChat(OpenAIProtocol):
+    """`POST /v1/chat/completions`. Reference: https://platform.openai.com/docs/api-reference/chat."""
+
+    name = "openai-chat"
+
+    def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
+        """The JSON body; streams ask for usage, which servers that do not know the option ignore."""
+        return ask_for_choice("/v1/chat/completions", {"messages": list(messages)}, generation)
+
+    def decoder(self) -> OpenAIChatDecoder:
+        """A decoder for one reply."""
+        return OpenAIChatDecoder()
+
+
+def ask_for_choice(path: str, prompt: dict[str, Any], generation: Generation) -> WireRequest:
+    """A request for a (chat) completion of the prompt."""
+    body = {"model": generation.model, **prompt, "stream": generation.stream}
+    if generation.stream:
+        body["stream_options"] = {"include_usage": True}
+    return post(path, body | sampling(generation), generation)
 
 
 def read_models(body: bytes) -> list[str]:
@@ -153,26 +140,37 @@ def read_usage(value: Any) -> Usage | None:
     return usage if usage != Usage() else None
 
 
-def _delta_of(value: dict[str, Any], part_name: str) -> Delta:
-    """From a loosely typed object. Raises RequestError on several choices: nobody could tell their tokens apart."""
+def read_choice(value: dict[str, Any]) -> tuple[dict[str, Any], Delta]:
+    """The choice in a loosely typed chunk (empty: none), and a delta with what stands beside its output.
+
+    Raises RequestError on several choices: nobody could tell their tokens apart.
+    """
     delta = Delta(usage=read_usage(value.get("usage")))
     choices = value.get("choices")
     if not isinstance(choices, list) or not choices:
-        return delta
+        return {}, delta
     choice = choices[0]
     if len(choices) > 1 or not isinstance(choice, dict):
         raise RequestError("malformed", "a chunk with several choices; only n = 1 can be timed")
+    delta.finish_reason = text(choice.get("finish_reason")) or None
+    return choice, delta
+
+
+def tool_text(calls: Any) -> str:
+    """Names and arguments in a list of tool calls, or of pieces of them."""
+    return "".join(map(_call_text, calls)) if isinstance(calls, list) else ""
+
+
+def _delta_of(value: dict[str, Any], part_name: str) -> Delta:
+    choice, delta = read_choice(value)
     part = choice.get(part_name)
     if isinstance(part, dict):
         delta.text = text(part.get("content")) + text(part.get("refusal"))
         delta.reasoning = text(part.get("reasoning_content")) or text(part.get("reasoning"))
-        calls = part.get("tool_calls")
-        delta.tool = "".join(map(_tool_text, calls)) if isinstance(calls, list) else ""
-    finish = choice.get("finish_reason")
-    delta.finish_reason = finish if isinstance(finish, str) and finish else None
+        delta.tool = tool_text(part.get("tool_calls"))
     return delta
 
 
-def _tool_text(call: Any) -> str:
+def _call_text(call: Any) -> str:
     function = call.get("function") if isinstance(call, dict) else None
     return text(function.get("name")) + text(function.get("arguments")) if isinstance(function, dict) else ""

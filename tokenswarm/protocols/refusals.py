@@ -2,7 +2,9 @@
 
 Seen in the wild: `{"error": {"message", "type", "code"}}` (OpenAI, vLLM, llama.cpp, aimock), `{"error": "text"}`
 (vLLM's 401, Xinference, Ollama), `{"detail": …}` (FastAPI), `{"object": "error", "message", "code": 40301}` (FastChat),
-`{"text": …, "error_code": 50001}` (FastChat inside a stream), and plain text.
+`{"text": …, "error_code": 50001}` (FastChat inside a stream), `{"type": "error", "error": {…}}` (Anthropic),
+`{"type": "error", "message", "code"}` (OpenAI's responses), `{"error": "text", "error_type": "overloaded"}` (TGI),
+`{"code": "Throttling", "message"}` (DashScope), and plain text.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from tokenswarm.errors import RequestError
 _CONTENT_POLICY = (
     "content_filter",
     "content_policy",
+    "content filtering policy",
     "responsibleai",
     "data_inspection_failed",
     "datainspectionfailed",
@@ -45,12 +48,16 @@ def from_stream(value: Any) -> RequestError | None:
     """The error that an object inside a successful response reports, or None if it reports none."""
     if not isinstance(value, dict):
         return None
-    failed = value.get("error") or value.get("error_code") or value.get("object") == "error"
+    failed = value.get("error") or value.get("error_code") or "error" in (value.get("object"), value.get("type"))
     if not failed and not ("detail" in value and "choices" not in value):
         return None
-    text = message_of(value) or "an error without a message"
+    return reported(value)
+
+
+def reported(value: Any, otherwise: str = "an error without a message") -> RequestError:
+    """What is known to be an error, inside a successful response; `otherwise` is its message where it has none."""
     policy = any(mark in str(value).lower() for mark in _CONTENT_POLICY)
-    return RequestError("content_policy" if policy else "stream_error", text)
+    return RequestError("content_policy" if policy else "stream_error", message_of(value) or otherwise)
 
 
 def message_of(value: Any) -> str:
@@ -64,6 +71,9 @@ def message_of(value: Any) -> str:
     for key in ("error", "message", "detail", "msg", "text"):
         if value.get(key):
             text = message_of(value[key])
-            code = value.get("code") or value.get("type") or value.get("error_code")
-            return f"{text} ({code})" if text and code and key != "error" else text
+            if key == "error":  # what is in it names its own code
+                code = value.get("error_type")
+            else:
+                code = value.get("code") or value.get("type") or value.get("error_code")
+            return f"{text} ({code})" if text and code else text
     return ""

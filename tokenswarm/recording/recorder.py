@@ -159,11 +159,14 @@ class Recorder:
         if record.ttft_ms is not None:
             totals.ttft_ms += record.ttft_ms
             totals.ttft_count += 1
+        # Whole seconds of the epoch.
+        offset = self.anchor.wall_ns - self.anchor.monotonic_ns
+        if record.input_tokens:
+            first = line.at[0] if line.at else line.end or line.start
+            self._input[(offset + first) // 1_000_000_000] += record.input_tokens
         tokens = record.output_tokens
         if tokens is None:
             return
-        # Whole seconds of the epoch.
-        offset = self.anchor.wall_ns - self.anchor.monotonic_ns
         output = self._output
         if line.at:
             totals.output_tokens += tokens
@@ -173,9 +176,6 @@ class Recorder:
         else:
             totals.whole_tokens += tokens
             output[(offset + (line.end or line.start)) // 1_000_000_000] += tokens
-        if record.input_tokens:
-            first = line.at[0] if line.at else line.end or line.start
-            self._input[(offset + first) // 1_000_000_000] += record.input_tokens
 
     def _interval(self) -> dict[str, Any]:
         now = time.monotonic_ns()

@@ -115,6 +115,7 @@ def _throughput(summary: dict[str, Any]) -> list[str]:
     rows = [["Throughput", "per s", "per s and user", "peak second"]]
     for name, label in (
         ("requests_per_s", "requests (ok)"),
+        ("inputs_per_s", "inputs embedded"),
         ("output_tokens_per_s", f"output tokens{estimate}"),
         ("input_tokens_per_s", "input tokens"),
         ("total_tokens_per_s", "all tokens"),

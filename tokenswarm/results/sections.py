@@ -146,6 +146,7 @@ def throughput(material: Material) -> str:
     rows = []
     for name, label in (
         ("requests_per_s", "Requests that succeeded"),
+        ("inputs_per_s", "Inputs embedded"),
         ("output_tokens_per_s", f"Output tokens{estimate}"),
         ("input_tokens_per_s", "Input tokens"),
         ("total_tokens_per_s", "Input and output tokens"),

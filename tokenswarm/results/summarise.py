@@ -96,16 +96,19 @@ def latencies(cohort: pd.DataFrame) -> dict[str, Distribution | None]:
 
 
 def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]:
-    """Rates over the windows. Requests count when they ended, tokens when their chunks arrived; edge seconds of a
-    window count in proportion."""
+    """Rates over the windows. Requests and the inputs they embedded count when they ended, tokens when their chunks
+    arrived; edge seconds of a window count in proportion."""
     seconds = phases.seconds
-    ended_ok = phases.contain(column(run.rows[run.rows["status"] == "ok"], "end_time"))
+    ok = run.rows[run.rows["status"] == "ok"]
+    ended_ok = phases.contain(column(ok, "end_time"))
+    inputs = ok["inputs"][ended_ok]
     output, placed_by = flow.output_tokens(run)
     into = flow.input_tokens(run)
     rates: dict[str, Any] = {
         "seconds": seconds,
         "requests_per_s": float(ended_ok.sum()) / seconds,
         "due_per_s": len(cohort) / seconds,
+        "inputs_per_s": float(inputs.sum()) / seconds if inputs.notna().any() else None,
         "output_tokens_per_s": _rate(output, phases),
         "input_tokens_per_s": _rate(into, phases),
         "total_tokens_per_s": None,

@@ -104,6 +104,11 @@ class Call(Generic[StateT]):
         return RequestError(error_class, what, self.exchange.status)
 
 
+def own_headers(request: WireRequest, given: Collection[str]) -> list[tuple[str, str]]:
+    """The headers that the protocol wants, but for those that the user gives; `given`: their names in lower case."""
+    return [(name, value) for name, value in request.headers if name.lower() not in given]
+
+
 class Client(Protocol):
     """One user's connections: as many as it has requests in flight, kept alive between them."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httptools
 
 from tokenswarm.errors import RequestError
-from tokenswarm.protocols.base import WireProtocol
+from tokenswarm.protocols.base import Decoder, WireProtocol
 from tokenswarm.timing import Clock, Tally, Timeline
 from tokenswarm.transport.reply import ReplyState
 
@@ -38,8 +38,9 @@ class HttpExchange(ReplyState):
         on_finished: Callable[[], None],
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
+        decoder: Decoder | None = None,
     ) -> None:
-        super().__init__(protocol, timeline, tally, on_finished, on_first_token, expect_stream)
+        super().__init__(protocol, timeline, tally, on_finished, on_first_token, expect_stream, decoder=decoder)
         self.awaits_first_byte = True
         self.reusable = False
         """Whether the connection may carry another request."""

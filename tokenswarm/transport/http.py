@@ -14,7 +14,7 @@ from gevent.event import Event
 from tokenswarm.errors import RequestError
 from tokenswarm.protocols.base import WireProtocol, WireRequest
 from tokenswarm.timing import Tally, Timeline
-from tokenswarm.transport.base import Call, Limits
+from tokenswarm.transport.base import Call, Limits, own_headers
 from tokenswarm.transport.clock import KERNEL_STAMPS, LoopClock, StampKeeper
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.exchange import HttpExchange
@@ -47,6 +47,7 @@ class FastTransport:
         lines = {"Host": origin.netloc, **headers, "Accept-Encoding": "identity"}
         if not keep_alive:
             lines["Connection"] = "close"
+        self._given = {name.lower() for name in headers}
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._stamp_keeper = StampKeeper()
 
@@ -56,7 +57,7 @@ class FastTransport:
 
     def head(self, request: WireRequest, request_id: str) -> bytes:
         """Request line and headers."""
-        own = "".join(f"{name}: {value}\r\n" for name, value in request.headers)
+        own = "".join(f"{name}: {value}\r\n" for name, value in own_headers(request, self._given))
         return (
             f"{request.method} {self.origin.path(request.path)} HTTP/1.1\r\n{self._head}{own}"
             f"X-Request-Id: {request_id}\r\nAccept: {request.accept}\r\n"
@@ -141,7 +142,8 @@ class HttpCall(Call[HttpExchange]):
 
         def new_exchange() -> HttpExchange:
             finished.clear()
-            return HttpExchange(protocol, timeline, tally, finished.set, on_first_token, expect_stream)
+            decoder = None if request.decoder is None else request.decoder()
+            return HttpExchange(protocol, timeline, tally, finished.set, on_first_token, expect_stream, decoder)
 
         super().__init__(client.transport.limits, timeline, new_exchange)
 

@@ -28,7 +28,7 @@ from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event, parse_event
 from tokenswarm.protocols.base import WireProtocol, WireRequest
 from tokenswarm.timing import Clock, Tally, Timeline
-from tokenswarm.transport.base import Call, Limits
+from tokenswarm.transport.base import Call, Limits, own_headers
 from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.origin import Origin
 from tokenswarm.transport.reply import ReplyState
@@ -68,6 +68,7 @@ class PortableTransport:
         self.proxy = proxy
         self.tls = tls_context(insecure, ca_bundle, client_cert)
         self.clock = LoopClock(gevent.get_hub().loop)
+        self.given = {name.lower() for name in headers}
         self.headers = {**headers, "Accept-Encoding": "identity"}
         if not keep_alive:
             self.headers["Connection"] = "close"
@@ -153,7 +154,9 @@ class PortableCall(Call[ReplyState]):
         self._request = self._prepare(request, request_id)
 
         def new_exchange() -> ReplyState:
-            return ReplyState(protocol, timeline, tally, _nothing, on_first_token, expect_stream, parse_with_sseclient)
+            decoder = None if request.decoder is None else request.decoder()
+            parse = parse_with_sseclient
+            return ReplyState(protocol, timeline, tally, _nothing, on_first_token, expect_stream, parse, decoder)
 
         super().__init__(client.transport.limits, timeline, new_exchange)
 
@@ -167,7 +170,7 @@ class PortableCall(Call[ReplyState]):
             "Accept": request.accept,
             "Content-Type": "application/json",
             "Content-Length": str(len(request.body)),
-            **dict(request.headers),
+            **dict(own_headers(request, transport.given)),
         }
         url = f"{origin.scheme}://{origin.netloc}{origin.path(request.path)}"
         return requests.Request(request.method, url, headers=headers, data=request.body).prepare()

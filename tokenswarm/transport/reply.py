@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event, Framer, parse_event
-from tokenswarm.protocols.base import Decoder, Delta, ServerTimes, Usage, WireProtocol
+from tokenswarm.protocols.base import Decoder, Delta, ServerTimes, Usage, Vectors, WireProtocol
 from tokenswarm.timing import Clock, Tally, Timeline
 
 _KERNEL, _USER = Clock.KERNEL, Clock.USER  # looked up once, not with every chunk
@@ -59,6 +59,7 @@ class ReplyState:
         "times",
         "tool",
         "usage",
+        "vectors",
     )
 
     def __init__(
@@ -70,6 +71,7 @@ class ReplyState:
         on_first_token: Callable[[], None] | None = None,
         expect_stream: bool = True,
         parse: Callable[[bytes], Event | None] = parse_event,
+        decoder: Decoder | None = None,
     ) -> None:
         self.finished = False
         self.error: RequestError | None = None
@@ -77,6 +79,7 @@ class ReplyState:
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.times: ServerTimes | None = None
+        self.vectors: Vectors | None = None
         self.streamed = False
         self.saw_reasoning = False
         self.kernel_clock = True
@@ -86,7 +89,7 @@ class ReplyState:
         self.tool: list[str] = []
         self.timeline = timeline
         self._protocol = protocol
-        self._decoder: Decoder = protocol.decoder()
+        self._decoder = decoder or protocol.decoder()
         self._tally = tally
         self._on_finished = on_finished
         self._on_first_token = on_first_token
@@ -144,8 +147,8 @@ class ReplyState:
         self.timeline.headers = self._at
         if encoding.lower() not in ("", "identity"):
             raise RequestError("malformed", f"the body is {encoding}-encoded though identity was asked for", status)
-        json = content_type.lower().startswith("application/json")
-        self.streamed = self._expect_stream and status < 300 and not json
+        whole = content_type.lower().startswith(("application/json", "text/html"))  # the latter: a page, so no reply
+        self.streamed = self._expect_stream and status < 300 and not whole
 
     def body(self, data: bytes) -> None:
         """A piece of the body, HTTP's framing taken off. Raises RequestError (`malformed`)."""
@@ -243,7 +246,7 @@ class ReplyState:
         if not self.streamed:
             delta = self._decoder.decode_whole(b"".join(self._whole))
             self.usage, self.finish_reason, self.error = delta.usage, delta.finish_reason, delta.error
-            self.times = delta.times
+            self.times, self.vectors = delta.times, delta.vectors
             for pieces, piece in ((self.text, delta.text), (self.reasoning, delta.reasoning), (self.tool, delta.tool)):
                 if piece:
                     pieces.append(piece)
@@ -255,11 +258,11 @@ class ReplyState:
                 self.read_ended(self._at)
         if self.error is not None:
             return
-        output = bool(self.text or self.reasoning or self.tool)
+        output = bool(self.text or self.reasoning or self.tool or self.vectors)
         if not output and self.finish_reason is None:
             raise RequestError("empty", "HTTP 200 without any output and without a finish reason", status)
         if self.streamed and self._done_at is None and self.finish_reason is None:
-            raise RequestError("truncated", "the stream ended without [DONE] and without a finish reason", status)
+            raise RequestError("truncated", "the stream ended without its end mark and without a finish reason", status)
 
     def _refusal(self, status: int) -> RequestError:
         if 300 <= status < 400:
