@@ -216,6 +216,27 @@ def test_time_limits(callers: Any, sent: bytes, error_class: str) -> None:
     assert call.timeline.end is not None
 
 
+@pytest.mark.parametrize(
+    ("sent", "ended"),
+    [(event("a"), "stall_timeout"), (event("a") + event("", "stop") + DONE, None)],
+    ids=["a stall", "an end mark, and the body left open"],
+)
+def test_a_limit_that_comes_nearer_is_not_missed(callers: Any, sent: bytes, ended: str | None) -> None:
+    """The total limit, which was the nearest before anything came, is far away."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HEAD)
+        time.sleep(0.1)
+        peer.send(sent)
+        peer.stop.wait(20)
+
+    with scripted(script) as server:
+        call = callers(server.url, Limits(total=20.0, stall=0.3)).call()
+    assert outcome(call) == ("a", ended)
+    assert (call.timeline.end or 0) - call.timeline.start < 10e9
+
+
 def test_total_time_limit_over_a_stream_that_never_stalls(callers: Any) -> None:
     def script(peer: Peer) -> None:
         peer.request()

@@ -120,7 +120,7 @@ def no_prompt_is_asked_twice_and_the_same_seed_gives_the_same_load_again(folder:
         rolls = [order[rank].pop(0).split() for rank in (0, 1, 2)]
         for rolled in zip(*rolls, strict=True):
             assert len(set(rolled)) == (1 if rolled[0] == "rolled" else 3)
-        assert all(len(texts) > share for texts in order.values())
+        assert all(texts for texts in order.values())
         first = Counter(text for texts in order.values() for text in texts[:share])
         assert set(first.values()) == {1}
         assert first.keys() <= prompts

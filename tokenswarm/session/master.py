@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import gevent
 import psutil
 from locust.exception import RPCError
-from locust.runners import STATE_CLEANUP
+from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
 
 import tokenswarm
 from tokenswarm import options as opts
@@ -240,7 +240,11 @@ class MasterSession(Session):
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, origins = self.book, self._origins
-        if book is None or origins is None:
+        if book is None or origins is None or self._drain is not None:
+            # A start that was stopped on its way goes on to here, and Locust calls itself running from now on.
+            drained = self._drain is None or self._drain.ready()
+            ending = STATE_STOPPING if drained else STATE_CLEANUP
+            self.environment.runner.update_state(STATE_STOPPED if book is None else ending)
             return
         book.mark("spawned", user_count)
         if text := self.keep_host(origins):

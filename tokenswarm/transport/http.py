@@ -138,14 +138,25 @@ class HttpCall(Call[HttpExchange]):
     ) -> None:
         self._client = client
         self._data = client.transport.head(request, request_id) + request.body
-        finished = self._finished = Event()
+        # Woken at the end, and where a time limit comes nearer: at the end mark, and at the first output if stalls have
+        # a limit.
+        wake = self._wake = Event()
+        limits = client.transport.limits
+
+        def first_token() -> None:
+            wake.set()
+            if on_first_token is not None:
+                on_first_token()
 
         def new_exchange() -> HttpExchange:
-            finished.clear()
+            wake.clear()
             decoder = None if request.decoder is None else request.decoder()
-            return HttpExchange(protocol, timeline, tally, finished.set, on_first_token, expect_stream, decoder)
+            first = on_first_token if limits.stall is None else first_token
+            exchange = HttpExchange(protocol, timeline, tally, wake.set, first, expect_stream, decoder)
+            exchange.on_end_mark = wake.set
+            return exchange
 
-        super().__init__(client.transport.limits, timeline, new_exchange)
+        super().__init__(limits, timeline, new_exchange)
 
     def _attempt(self, fresh: bool) -> None:
         line, exchange, transport = self.timeline, self.exchange, self._client.transport
@@ -185,7 +196,8 @@ class HttpCall(Call[HttpExchange]):
             due, _, _ = self._deadline()
             now = time.monotonic_ns()
             if now < due:
-                self._finished.wait((due - now) / 1e9)
+                self._wake.wait((due - now) / 1e9)
+                self._wake.clear()
                 continue
             connection.read_now()  # what came in time but was not read yet counts
             due, error_class, limit = self._deadline()

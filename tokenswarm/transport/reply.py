@@ -49,6 +49,7 @@ class ReplyState:
         "finish_reason",
         "finished",
         "kernel_clock",
+        "on_end_mark",
         "reasoning",
         "response_bytes",
         "saw_reasoning",
@@ -83,6 +84,8 @@ class ReplyState:
         self.streamed = False
         self.saw_reasoning = False
         self.kernel_clock = True
+        self.on_end_mark: Callable[[], None] | None = None
+        """Called when the protocol's own end mark, or an error, has come."""
         self.response_bytes = 0
         self.text: list[str] = []
         self.reasoning: list[str] = []
@@ -237,6 +240,8 @@ class ReplyState:
             self.error = delta.error
         if delta.done or delta.error is not None:
             self._done_at = self._at
+            if self.on_end_mark is not None:
+                self.on_end_mark()
 
     def _judge(self) -> None:
         status = self.status
@@ -275,4 +280,5 @@ class ReplyState:
         self.timeline.end = at
         self._on_finished()
         # Cycles would leave every request to the garbage collector, whose pauses are lateness.
+        self.on_end_mark = None
         del self._on_finished, self._on_first_token
