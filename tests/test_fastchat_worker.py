@@ -19,7 +19,7 @@ from tokenswarm.protocols.cumulative import MOST_REVISED, CumulativeText
 from tokenswarm.protocols.fastchat_worker import FastChatWorker
 from tokenswarm.run import make_transport
 from tokenswarm.target import check
-from tokenswarm.transport.origin import parse_origin
+from tokenswarm.transport.origin import parse_origins
 
 PROTOCOL = FastChatWorker()
 
@@ -141,14 +141,14 @@ def served(peer: Peer) -> None:
 def test_the_worker_is_where_the_controller_says() -> None:
     options = Options(protocol="fastchat-worker", model="a")
     with scripted(served) as server:
-        found = check(lambda origin: make_transport(options, origin), parse_origin(server.url), PROTOCOL, options)
-        assert (found.model, found.origin.url, found.notes) == ("a", f"{server.url}/worker", ())
+        found = check(lambda origins: make_transport(options, origins), parse_origins(server.url), PROTOCOL, options)
+        assert (found.model, found.origins.url, found.notes) == ("a", f"{server.url}/worker", ())
 
 
 def test_a_model_without_a_worker_is_refused_in_words() -> None:
     options = Options(protocol="fastchat-worker", model="b")
     with scripted(served) as server, pytest.raises(TargetError, match="no worker for this model"):
-        check(lambda origin: make_transport(options, origin), parse_origin(server.url), PROTOCOL, options)
+        check(lambda origins: make_transport(options, origins), parse_origins(server.url), PROTOCOL, options)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"address":5}', b"[]"])

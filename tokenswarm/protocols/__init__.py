@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tokenswarm.protocols.base import WireProtocol
 from tokenswarm.protocols.chatglm import ChatGLM
+from tokenswarm.protocols.custom import Custom
 from tokenswarm.protocols.fastchat_worker import FastChatWorker
 from tokenswarm.protocols.ollama import OllamaChat, OllamaGenerate
 from tokenswarm.protocols.openai_chat import OpenAIChat
@@ -13,6 +14,7 @@ from tokenswarm.protocols.openai_chat import OpenAIChat
 _ALL: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     ChatGLM(),
+    Custom(),
     FastChatWorker(),
     OllamaChat(),
     OllamaGenerate(),
