@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +13,8 @@ from typing import Any
 
 import gevent
 import pytest
-from locust_process import headless, read_rows
+from locust_process import ROOT, headless, read_rows
+from scripted_server import END, HEAD, Peer, chunk, scripted
 
 from tokenswarm import options
 from tokenswarm.errors import OptionError
@@ -259,6 +264,30 @@ def test_a_large_prompt_and_many_pieces_pass(user: Callable[..., User]) -> None:
     assert (text[:6], len(text), error_class) == ("500000", 3_000_006, None)
 
 
+def test_the_documented_example_works(user: Callable[..., User], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a connection that a Session keeps, and with pieces as the server sends them."""
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+
+    def answer(peer: Peer) -> None:
+        while request := peer.request():
+            assert json.loads(request.partition(b"\r\n\r\n")[2]) == {"question": "hi", "limit": 5}
+            peer.send(HEAD + chunk("你\n".encode()))
+            time.sleep(0.05)
+            peer.send(chunk("好\n".encode()) + END)
+
+    with scripted(answer) as server:
+        monkeypatch.setenv("MY_MODEL_URL", server.url)
+        one = user(code)
+        calls = [one.call(max_tokens=5), one.call(max_tokens=5)]
+        assert [outcome(call) for call in calls] == [("你好", None)] * 2
+        (peer,) = server.peers
+        for call, first in zip(calls, (0, 2), strict=True):
+            lateness = [at - sent for at, sent in zip(call.timeline.at, peer.sent[first:], strict=False)]
+            assert all(0 <= late < 40_000_000 for late in lateness), "each piece came before the next was sent"
+
+
 # The file
 
 
@@ -311,6 +340,16 @@ def test_the_file_is_loaded_once_until_it_changes(user: Callable[..., User], tmp
 def test_options_that_contradict_each_other_are_refused(raw: dict[str, str], problem: str) -> None:
     with pytest.raises(OptionError, match=problem):
         options.parse(raw)
+
+
+def test_the_doctor_asks_the_function_and_names_what_is_wrong_with_it(tmp_path: Path) -> None:
+    def doctor(source: str) -> str:
+        (tmp_path / "my_model.py").write_text(source)
+        command = [sys.executable, "-m", "tokenswarm", "doctor", "--protocol", "custom", "--query-model", "my_model.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    assert re.search(r"ok +target +custom: my_model.py answers", doctor("def query_model(p, n):\n    yield 'a'"))
+    assert re.search(r"fail +target +.*no function query_model", doctor("x = 1"))
 
 
 # With Locust

@@ -34,7 +34,18 @@ examples:
   tokenswarm doctor
   tokenswarm doctor --host http://server:8000 --users 2000
   LLM_API_KEY=... tokenswarm doctor --host https://api.example.com --model my-model"""
-_SHOWN: Final = ("host", "num_users", "protocol", "model", "insecure", "ca_bundle", "header", "extra_body", "no_stream")
+_SHOWN: Final = (
+    "host",
+    "num_users",
+    "protocol",
+    "query_model",
+    "model",
+    "insecure",
+    "ca_bundle",
+    "header",
+    "extra_body",
+    "no_stream",
+)
 
 
 def main(arguments: list[str]) -> int:
