@@ -96,6 +96,18 @@ def test_an_error_in_mid_stream_is_a_line_without_done() -> None:
     assert "an error was encountered" in str(exchange.error)
 
 
+def test_an_error_beside_a_message_is_an_error() -> None:
+    delta = decode(message("a", error="out of memory"))
+    assert delta is not None
+    assert str(delta.error) == "out of memory"
+
+
+def test_thoughts_by_another_name() -> None:
+    said = {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    assert decode({"model": "m", "message": said, "done": False}) == Delta(reasoning="hm")
+    assert decode(piece(reasoning_content="hm")) == Delta(reasoning="hm")
+
+
 @pytest.mark.parametrize(
     ("status", "error_class"),
     [("404 Not Found", "http_4xx"), ("429 Too Many", "rate_limited"), ("503 Busy", "http_5xx")],

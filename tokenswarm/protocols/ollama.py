@@ -31,6 +31,8 @@ class _ToolCall(msgspec.Struct, gc=False):
 class _Message(msgspec.Struct, gc=False):
     content: str | None = None
     thinking: str | None = None
+    reasoning_content: str | None = None
+    """aimock's name for it."""
     tool_calls: list[_ToolCall] | None = None
 
 
@@ -38,9 +40,10 @@ class _Line(msgspec.Struct, gc=False):
     """One line of either API, or a whole reply of it."""
 
     message: _Message | None = None
-    """Of a chat; a generation has the next two instead."""
+    """Of a chat; a generation has the next three instead."""
     response: str | None = None
     thinking: str | None = None
+    reasoning_content: str | None = None
     done: bool = False
     done_reason: str | None = None
     error: Any = None
@@ -68,9 +71,9 @@ class OllamaDecoder:
             delta = _delta_of(line, event.data)
             return delta if delta != Delta() else None
         if message is None:
-            said, thought, tool = line.response or "", line.thinking or "", ""
+            said, thought, tool = line.response or "", _thoughts(line), ""
         else:
-            said, thought, tool = message.content or "", message.thinking or "", _tools(message)
+            said, thought, tool = message.content or "", _thoughts(message), _tools(message)
         return Delta(said, thought, tool) if said or thought or tool else None
 
     def decode_whole(self, body: bytes) -> Delta:
@@ -156,9 +159,9 @@ def _read(data: bytes) -> _Line:
 def _delta_of(line: _Line, data: bytes) -> Delta:
     """Everything that a line can hold."""
     message = line.message
-    delta = Delta(line.response or "", line.thinking or "")
+    delta = Delta(line.response or "", _thoughts(line))
     if message is not None:
-        delta = Delta(message.content or "", message.thinking or "", _tools(message))
+        delta = Delta(message.content or "", _thoughts(message), _tools(message))
     if line.done:
         delta.done = True
         delta.finish_reason = line.done_reason or None
@@ -189,6 +192,10 @@ def _milliseconds(nanoseconds: Any) -> float | None:
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _thoughts(part: _Message | _Line) -> str:
+    return part.thinking or part.reasoning_content or ""
 
 
 def _tools(message: _Message) -> str:
