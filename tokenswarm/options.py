@@ -42,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Our options, parsed. Durations are seconds."""
 
     protocol: str = "openai-chat"
+    query_model: str | None = None
+    """The file with the function that answers where the protocol is `custom`."""
     model: str | None = None
     transport: str = "fast"
     insecure: bool = False
@@ -92,6 +94,7 @@ def add_arguments(parser: Any) -> None:
 
     value("--protocol", "NAME", f"wire protocol: {', '.join(PROTOCOLS)}", "openai-chat")
     value("--model", "NAME", "model to ask for; left out: the only one that the server lists")
+    value("--query-model", "FILE", "Python file with query_model(prompt, max_resp_tokens), for --protocol custom")
     value("--transport", "|".join(_TRANSPORTS), "portable: through proxies, but timed by this process's clock", "fast")
     switch("--insecure", "trust any TLS certificate")
     value("--ca-bundle", "FILE", "PEM file of the authorities to trust for TLS")
@@ -221,6 +224,7 @@ def parse(
     output_tokens, seed = read.number("output_tokens", 1, 1e7, True), read.number("seed", 0, 2**63, True)
     options = Options(
         protocol=read.one_of("protocol", tuple(PROTOCOLS)) or "openai-chat",
+        query_model=read.file("query_model"),
         model=read.text("model"),
         transport=read.one_of("transport", _TRANSPORTS) or "fast",
         insecure=bool(read.raw.get("insecure")),
@@ -266,8 +270,22 @@ def parse(
     return options
 
 
+def _without_a_server(options: Options) -> list[str]:
+    """What is wrong with how a function is named as the target."""
+    if options.protocol != "custom":
+        return ["--query-model needs --protocol custom"] if options.query_model else []
+    if options.query_model is None:
+        return ["--protocol custom needs --query-model FILE, with a function query_model(prompt, max_resp_tokens)"]
+    defaults = Options()
+    return [
+        f"--{name.replace('_', '-')} has no effect with --protocol custom: a function has its arguments only"
+        for name in ("transport", "insecure", "ca_bundle", "client_cert", "proxy", "extra_body", "temperature", "top_p")
+        if getattr(options, name) != getattr(defaults, name)
+    ]
+
+
 def _contradictions(options: Options) -> list[str]:
-    problems = []
+    problems = _without_a_server(options)
     if options.insecure and options.ca_bundle:
         problems.append("--insecure and --ca-bundle contradict each other: one trusts anybody, the other only some")
     if options.proxy is not None and options.transport != "portable":

@@ -18,6 +18,7 @@ from tokenswarm.recording.messages import Assignment, Batch
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.base import Client, Limits, Transport
+from tokenswarm.transport.function import FunctionTransport
 from tokenswarm.transport.http import FastTransport
 from tokenswarm.transport.origin import Origin, Origins
 from tokenswarm.transport.portable import PortableTransport
@@ -40,6 +41,8 @@ def _transport_to(origin: Origin, options: Options) -> Transport:
         first_token=options.first_token_timeout,
         stall=options.stall_timeout,
     )
+    if options.query_model is not None:
+        return FunctionTransport(origin, limits, options.query_model)
     settings: dict[str, Any] = {
         "keep_alive": options.keep_alive,
         "insecure": options.insecure,

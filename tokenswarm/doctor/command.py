@@ -13,7 +13,7 @@ from tokenswarm import options as opts
 from tokenswarm.doctor import clocks, machine, server
 from tokenswarm.doctor.finding import Finding, Level, wants_colour
 from tokenswarm.errors import OptionError
-from tokenswarm.transport.origin import Origins, parse_origins
+from tokenswarm.transport.origin import Origins, function_origins, parse_origins
 
 _USAGE: Final = "tokenswarm doctor [--host URL] [--users N] [options of a run]"
 _HELP: Final = """\
@@ -34,7 +34,18 @@ examples:
   tokenswarm doctor
   tokenswarm doctor --host http://server:8000 --users 2000
   LLM_API_KEY=... tokenswarm doctor --host https://api.example.com --model my-model"""
-_SHOWN: Final = ("host", "num_users", "protocol", "model", "insecure", "ca_bundle", "header", "extra_body", "no_stream")
+_SHOWN: Final = (
+    "host",
+    "num_users",
+    "protocol",
+    "query_model",
+    "model",
+    "insecure",
+    "ca_bundle",
+    "header",
+    "extra_body",
+    "no_stream",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -87,6 +98,8 @@ def _understand(given: Any) -> tuple[Origins | None, opts.Options]:
         raise OptionError(f"{addresses[0]!r}: write the server's address as --host {addresses[0]}")
     origins = parse_origins(given.host) if given.host else None
     options = opts.parse(given, os.environ)
+    if options.query_model is not None:
+        origins = function_origins(options.query_model)
     opts.api_key()
     return origins, options
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from tokenswarm import options as opts
 from tokenswarm.doctor.finding import Finding, fail, ok, warn
-from tokenswarm.errors import TargetError
+from tokenswarm.errors import OptionError, TargetError
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import Generation
 from tokenswarm.run import make_transport
@@ -46,6 +46,9 @@ def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
     connect = partial(make_transport, options)
     try:
         connect(Origins((origin,))).close()
+    except OptionError as error:
+        yield fail("target", str(error))
+        return
     except OSError as error:  # ssl.SSLError is one
         yield fail("tls", f"--ca-bundle {options.ca_bundle}: {error.strerror or error}; it must hold PEM certificates")
         return

@@ -100,7 +100,7 @@ class WireProtocol(Protocol):
 
     name: str
     request_type: str
-    """Locust's request type: POST or WS."""
+    """Locust's request type: POST, WS or, where a function answers, CALL."""
     streams: bool
     """Whether its replies can be streamed."""
     default_model: str | None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from tokenswarm.errors import RequestError
 from tokenswarm.protocols.base import Message
+
+BYTES_PER_TOKEN: Final = 4
+"""A rule of thumb, in UTF-8: about what tokenizers make of English, and not far off for Chinese."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -65,3 +68,8 @@ def as_prompt(messages: Sequence[Message]) -> str:
         return text(messages[0]["content"])
     lines = [f"{message['role'].capitalize()}: {text(message['content'])}" for message in messages]
     return "\n\n".join([*lines, "Assistant:"])
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens a text has, at least 1."""
+    return max(1, len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)

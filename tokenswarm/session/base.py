@@ -12,9 +12,10 @@ from typing import Any, Final, NoReturn
 import gevent
 
 from tokenswarm.errors import OptionError, TokenswarmError
+from tokenswarm.options import Options
 from tokenswarm.recording.book import Book
 from tokenswarm.run import Run
-from tokenswarm.transport.origin import Origins, parse_origins
+from tokenswarm.transport.origin import Origins, function_origins, parse_origins
 
 EXIT_REFUSED: Final = 2
 EXIT_GOAL_MISSED: Final = 3
@@ -59,6 +60,16 @@ class Session:
         """Locust ends here and now, since `prepare` refused."""
         self.close()
 
+    @property
+    def needs_host(self) -> bool:
+        """Whether somebody must still say where requests go."""
+        given = self.given.query_model or self.environment.host
+        return not given and not any(user.host for user in self.environment.user_classes)
+
+    def origins(self, options: Options) -> Origins:
+        """Where requests go. Raises OptionError."""
+        return function_origins(options.query_model) if options.query_model else parse_origins(self.host())
+
     def host(self) -> str:
         """The target as given. Raises OptionError if the user classes name several."""
         if self.environment.host:
@@ -71,7 +82,7 @@ class Session:
     def keep_host(self, origins: Origins) -> str | None:
         """Undo a change of the host in mid-run, and say so; None if there was none."""
         try:
-            if parse_origins(self.host()) == origins:
+            if self.given.query_model or parse_origins(self.host()) == origins:
                 return None
         except TokenswarmError:  # what was typed is no host at all
             pass

@@ -71,7 +71,7 @@ class Keeping:
             "simulator": simulated,
             "protocol": options.protocol,
             "model": model,
-            "transport": options.transport,
+            "transport": "function" if options.query_model else options.transport,
         }
         book = self.book = Book(self._environment, options, target, expected, _log.error)
         kind = "the SIMULATOR at " if simulated else ""

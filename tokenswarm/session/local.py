@@ -14,7 +14,7 @@ from tokenswarm.run import Run
 from tokenswarm.session.base import Session
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.loading import Loading
-from tokenswarm.transport.origin import Origins, parse_origins
+from tokenswarm.transport.origin import Origins
 
 
 class LocalSession(Session):
@@ -41,10 +41,10 @@ class LocalSession(Session):
         opts.api_key()
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
-        if not self.environment.host and not any(user.host for user in self.environment.user_classes):
+        if self.needs_host:
             self._keeping.start_simulator()
         if self.headless:
-            self._loading.check(options, parse_origins(self.host()))
+            self._loading.check(options, self.origins(options))
         self.watch_signals()
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
@@ -67,7 +67,7 @@ class LocalSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given)
-            origins = parse_origins(self.host())
+            origins = self.origins(options)
             target = self._loading.check(options, origins)
             book = self._keeping.begin(options, origins, target.model, [""])
             run = self._loading.begin(options, target, Assignment(run=book.run_id), book.started, book.take)

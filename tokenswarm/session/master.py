@@ -40,7 +40,7 @@ from tokenswarm.session.base import Session, machine
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
-from tokenswarm.transport.origin import Origins, parse_origins
+from tokenswarm.transport.origin import Origins
 
 SILENT_SECONDS: Final = 40.0
 """A worker that said nothing for so long is not waited for any more."""
@@ -86,7 +86,7 @@ class MasterSession(Session):
         options = opts.parse(self.given, sends=False)
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
-        if not self.environment.host and not any(user.host for user in self.environment.user_classes):
+        if self.needs_host:
             if not _is_loopback(self.given.master_bind_host):
                 raise OptionError(
                     "--host is missing. The embedded simulator serves this machine only, and workers of other machines "
@@ -122,7 +122,7 @@ class MasterSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given, sends=False)
-            origins = parse_origins(self.host())
+            origins = self.origins(options)
             book = self._keeping.begin(options, origins, options.model or "", self._workers())
         except TokenswarmError as error:
             self.refuse(str(error))

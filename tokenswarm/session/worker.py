@@ -38,7 +38,6 @@ from tokenswarm.recording.shipping import Shipper
 from tokenswarm.run import Run
 from tokenswarm.session.base import Session, machine
 from tokenswarm.session.loading import Loading
-from tokenswarm.transport.origin import parse_origins
 
 ANSWER_SECONDS: Final = 15.0
 """How long the master may take to say which run a start belongs to."""
@@ -126,7 +125,7 @@ class WorkerSession(Session):
 
     def _begin(self) -> None:
         options = opts.parse(self.given)
-        target = self._loading.check(options, parse_origins(self.host()))
+        target = self._loading.check(options, self.origins(options))
         with gevent.Timeout(ANSWER_SECONDS, TargetError("The master does not answer, so its clock is not known.")):
             while len(self._clock) < FIRST_PINGS:
                 gevent.sleep(0.01)

@@ -10,6 +10,7 @@ import msgspec
 from tokenswarm.errors import OptionError
 
 _SCHEMES = {"http": 80, "https": 443}
+_FUNCTION = "custom"
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -29,6 +30,8 @@ class Origin(msgspec.Struct, frozen=True):
     @property
     def url(self) -> str:
         """The whole, for people."""
+        if self.scheme == _FUNCTION:
+            return f"{self.scheme}: {self.host}"
         return f"{self.scheme}://{self.netloc}{self.base}"
 
     def path(self, path: str) -> str:
@@ -57,6 +60,11 @@ def parse_origins(urls: str) -> Origins:
     """One URL or several, comma-separated. Raises OptionError, naming what is wrong with one of them."""
     given = [url for url in urls.split(",") if url.strip()]
     return Origins(tuple(map(parse_origin, given or [urls])))
+
+
+def function_origins(path: str) -> Origins:
+    """Where requests go that a function answers: the file that it is in."""
+    return Origins((Origin(_FUNCTION, path, 0, ""),))
 
 
 def is_address(host: str) -> bool:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from tokenswarm.protocols.base import Message
-
-BYTES_PER_TOKEN: Final = 4
-"""A rule of thumb, in UTF-8: about what tokenizers make of English, and not far off for Chinese."""
+from tokenswarm.protocols.values import estimated_tokens
 
 
 class History:
@@ -41,8 +37,3 @@ class History:
     def answered(self, prompt: str, text: str) -> None:
         """The turn went well: it is part of what was said."""
         self._turns.append(({"role": "user", "content": prompt}, {"role": "assistant", "content": text}))
-
-
-def estimated_tokens(text: str) -> int:
-    """About how many tokens a text has, at least 1."""
-    return max(1, len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)

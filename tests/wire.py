@@ -1,0 +1,48 @@
+"""One HTTP response through the exchange that the fast transport uses: whole, cut anywhere, or broken off."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tokenswarm.protocols.base import WireProtocol
+from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.transport.exchange import HttpExchange
+
+MS = 1_000_000
+
+
+def line(value: Any, end: bytes = b"\n") -> bytes:
+    """One frame of JSON."""
+    return json.dumps(value, ensure_ascii=False).encode() + end
+
+
+def response(
+    body: bytes, content_type: str = "application/x-ndjson", status: str = "200 OK", chunk: int | None = None
+) -> bytes:
+    """The bytes of a response; the body in HTTP chunks of this size, or in one."""
+    size = chunk or len(body) or 1
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(body[i : i + size]), body[i : i + size]) for i in range(0, len(body), size)
+    )
+    kind = f"Content-Type: {content_type}\r\n" if content_type else ""
+    return f"HTTP/1.1 {status}\r\n{kind}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks + b"0\r\n\r\n"
+
+
+def exchanged(protocol: WireProtocol, data: bytes, cuts: Iterable[int] = (), stream: bool = True) -> HttpExchange:
+    """What becomes of these bytes, read in pieces a millisecond apart, and of the end of the connection after them."""
+    exchange = HttpExchange(protocol, Timeline(start=0), Tally(), lambda: None, None, stream)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for number, (a, b) in enumerate(itertools.pairwise(edges), 1):
+        if a < b:
+            exchange.feed(data[a:b], number * MS, number * MS, number * MS, Clock.KERNEL)
+    exchange.eof(len(edges) * MS)
+    assert exchange.finished
+    return exchange
+
+
+def outcome(exchange: HttpExchange) -> tuple[str, str | None]:
+    """(the reply's text, error class)."""
+    return "".join(exchange.text), None if exchange.error is None else exchange.error.error_class
