@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenswarm.errors import OptionError
 from tokenswarm.simulator.engine import Latency
 from tokenswarm.simulator.faults import KINDS, MEANINGS, FaultRate, parse_rate
-from tokenswarm.simulator.reply import Style
+from tokenswarm.simulator.plan import Style
 
 DEFAULT_KEY_VARIABLE = "SIMULATOR_API_KEY"
 
