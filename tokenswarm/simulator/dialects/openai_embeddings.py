@@ -21,7 +21,7 @@ VECTOR_SIZE = 384
 
 class EmbeddingsRequest(Request, kw_only=True):
     model: str
-    input: Annotated[Prompt, msgspec.Meta(min_length=1)]
+    input: Prompt
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=8192)] | None = None
     encoding_format: Literal["float", "base64"] = "float"
 
@@ -52,6 +52,12 @@ def vector(source: str | list[int], size: int) -> list[float]:
 class OpenAIEmbeddings(Dialect[EmbeddingsRequest]):
     path = "/v1/embeddings"
     request_type = EmbeddingsRequest
+
+    def parse(self, body: bytes) -> EmbeddingsRequest:
+        request = super().parse(body)
+        if not request.input:
+            raise ApiError(400, "Give at least one text.", param="input")
+        return request
 
     def whole(self, reply: Reply, request: EmbeddingsRequest, text: str, reasoning: str) -> bytes:
         data: list[dict[str, Any]] = []
