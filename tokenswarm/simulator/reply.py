@@ -205,7 +205,8 @@ class ReplyStream:
         if tokens:
             lead = self._lead(thinking)
             event = self._events.text(self._tape.piece(self._plan.start + said, tokens)[0], thinking, said + tokens)
-        self._wire.send(lead + event[: len(event) // 2])
+        end = event.index(self._events.mark, 8)  # past the chunk's size: the end of the first event there
+        self._wire.send(lead + event[: end // 2])
         self._wire.close()
 
     async def sent(self) -> None:

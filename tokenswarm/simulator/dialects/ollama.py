@@ -1,7 +1,8 @@
 """Ollama's chat and generate: lines of JSON, with the server's own durations in the last one.
 
 `total_duration` is from the request's arrival to the end, `load_duration` until the engine had it, and
-`prompt_eval_duration` and `eval_duration` are the engine's prefill and decoding; waiting for a place is in the total.
+`prompt_eval_duration` and `eval_duration` are the engine's prefill and decoding from there on, so that the three add up
+to the total if there was no waiting for a place.
 """
 
 from __future__ import annotations
@@ -172,10 +173,12 @@ def _last(reply: Reply, shape: _Shape) -> dict[str, Any]:
     numbers = {"prompt_eval_count": reply.input_tokens, "eval_count": reply.output_tokens}
     if reply.times is not None:
         times = reply.times()
+        start_ns = max(times.prefill_ns, times.submitted_ns)
+        ready_ns = max(times.ready_ns, start_ns)
         numbers |= {
             "total_duration": times.end_ns - times.received_ns,
             "load_duration": times.submitted_ns - times.received_ns,
-            "prompt_eval_duration": times.ready_ns - times.prefill_ns,
-            "eval_duration": times.end_ns - times.ready_ns,
+            "prompt_eval_duration": ready_ns - start_ns,
+            "eval_duration": times.end_ns - ready_ns,
         }
     return last | {name: number for name, number in numbers.items() if number}
