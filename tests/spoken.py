@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
+from simulator_process import Running
 
 MESSAGES = [{"role": "user", "content": "How are you?"}]
 
@@ -246,3 +250,14 @@ STREAMED = (
         _tgi,
     ),
 )
+
+SPEAKERS = pytest.mark.parametrize("spoken", STREAMED, ids=lambda spoken: spoken.name)
+"""For tests of every protocol that streams."""
+
+
+def ask(
+    server: Running, spoken: Spoken, fault: str | None = None, name: str = "", **fields: Any
+) -> http.client.HTTPResponse:
+    """Send the request, under a name for the log that is made of protocol and fault if none is given."""
+    headers = spoken.headers | {"X-Request-Id": name or f"{spoken.name}-{fault}"}
+    return server.post(spoken.ask(fault, **fields), headers, spoken.path)

@@ -182,7 +182,7 @@ class Call:
         """The faults of a reply that is not streamed: half a body, broken JSON, slow bytes, or an error instead."""
         half = body[: len(body) // 2]
         if kind == "stream-error":
-            self.refuse(on_purpose(500))
+            self._send_whole(200, self.dialect.refusal(on_purpose(500)))
             return
         if kind == "malformed":
             self._send_whole(200, half)
