@@ -114,6 +114,13 @@ def test_fault_slow_brings_everything_in_dribs(server: Running, spoken: Spoken) 
 
 
 @SPEAKERS
+def test_fault_of_usage_leaves_the_reply_whole(server: Running, spoken: Spoken) -> None:
+    said = spoken.read(ask(server, spoken, "half-usage").read())
+    assert (len(said.pieces), said.ended, said.usage) == (8, True, (3, 4))
+    assert server.logged(f"{spoken.name}-half-usage")["output_tokens"] == 8
+
+
+@SPEAKERS
 def test_fault_close_delimited_ends_with_the_connection(server: Running, spoken: Spoken) -> None:
     response = ask(server, spoken, "close-delimited")
     assert not {"Transfer-Encoding", "Content-Length"} & set(response.headers)
