@@ -176,8 +176,11 @@ def test_anthropic_demands_max_tokens_and_signs_its_thoughts(thinker: Running) -
     assert [block["type"] for block in message["content"]] == ["thinking", "text"]
     assert (message["stop_reason"], message["usage"]["output_tokens"]) == ("max_tokens", 40)
     spoken = next(each for each in STREAMED if each.name == "anthropic")
-    kinds = [event["event"] for event in sse(ask(thinker, spoken).read())]
-    assert [kind for kind in kinds if kind != "content_block_delta"] == [
+    events = sse(ask(thinker, spoken).read())
+    deltas = [json.loads(event["data"]) for event in events if event["event"] == "content_block_delta"]
+    places = list(dict.fromkeys((delta["index"], delta["delta"]["type"]) for delta in deltas))
+    assert places == [(0, "thinking_delta"), (0, "signature_delta"), (1, "text_delta")]
+    assert [event["event"] for event in events if event["event"] != "content_block_delta"] == [
         "message_start",
         "content_block_start",
         "ping",

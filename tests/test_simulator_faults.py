@@ -136,8 +136,9 @@ def test_fault_wrong_type_is_a_page_with_200(server: Running, spoken: Spoken) ->
 
 @SPEAKERS
 def test_fault_reset_early_comes_before_any_header(server: Running, spoken: Spoken) -> None:
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError) as broken:
         ask(server, spoken, "reset-early")
+    assert not isinstance(broken.value, http.client.RemoteDisconnected), "that would be an orderly end"
     assert server.logged(f"{spoken.name}-reset-early")["outcome"] == "reset-early"
 
 
