@@ -259,6 +259,7 @@ def test_completions_take_token_numbers(server: Running) -> None:
 
 def test_listings_name_the_model(server: Running) -> None:
     assert json.loads(server.get("/api/tags").read())["models"][0]["name"] == "simulator:latest"
+    assert json.loads(server.get("/compatible-mode/v1/models").read())["data"][0]["id"] == "simulator"
     assert json.loads(server.get("/info").read())["model_id"] == "simulator"
     assert post(server, "/list_models", {}) == {"models": ["simulator"]}
 

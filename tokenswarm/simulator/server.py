@@ -53,8 +53,13 @@ class Simulator:
         for dialect in DIALECTS:
             app.router.add_post(f"{base_path}{dialect.path}", partial(self._generate, dialect))
         model, window = self._model, self._backend.style.max_model_len
+
+        def models(request: web.Request, body: bytes) -> dict[str, Any]:
+            return openai_chat.models(model, self._created, window)
+
         listings: list[tuple[str, str, Listing]] = [
-            ("GET", "/v1/models", lambda request, body: openai_chat.models(model, self._created, window)),
+            ("GET", "/v1/models", models),
+            ("GET", "/compatible-mode/v1/models", models),  # DashScope's
             ("GET", "/api/tags", lambda request, body: ollama.tags(model)),
             ("GET", "/info", lambda request, body: tgi.info(model, window)),
             ("POST", "/list_models", lambda request, body: fastchat.list_models(model)),
