@@ -31,11 +31,13 @@ class Running:
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
 
-    def post(self, body: dict[str, Any] | bytes, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
-        """Send a chat request on a connection of its own, and return once the headers are there."""
+    def post(
+        self, body: dict[str, Any] | bytes, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions"
+    ) -> http.client.HTTPResponse:
+        """Send a request on a connection of its own, a chat if not told otherwise; back once the headers are there."""
         connection = self.connect()
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request("POST", "/v1/chat/completions", data, headers or {})
+        connection.request("POST", path, data, headers or {})
         return connection.getresponse()
 
     def get(self, path: str) -> http.client.HTTPResponse:

@@ -13,9 +13,11 @@ import pytest
 import uvloop
 from simulator_process import deltas, events
 
+from tokenswarm.simulator.dialects.base import Reply
+from tokenswarm.simulator.dialects.openai_chat import ChatEvents
 from tokenswarm.simulator.faults import Fault
-from tokenswarm.simulator.openai import Events
-from tokenswarm.simulator.reply import Plan, ReplyStream, Style
+from tokenswarm.simulator.plan import Plan, Style
+from tokenswarm.simulator.reply import ReplyStream
 from tokenswarm.simulator.sendlog import SendRecord
 from tokenswarm.simulator.text import Tape
 from tokenswarm.simulator.wire import Wire
@@ -42,11 +44,12 @@ class Paper:
 def reply(length: int, style: Style, act: Callable[[ReplyStream, Paper], None]) -> tuple[Paper, SendRecord]:
     """Let `act` play the engine for a reply of `length` tokens."""
     paper, record = Paper(), SendRecord(id="r", received_ns=0)
-    plan = Plan(1, TAPE.starts[7], length, min(style.reasoning, length), "length", Fault(), True, random.Random(5))
+    plan = Plan(1, TAPE.starts[7], length, min(style.reasoning, length), "length", Fault(), random.Random(5))
+    said = Reply("id", "m", 0, 1, length, plan.reasoning, "length")
 
     async def run() -> None:
         wire = cast(Wire, paper)
-        stream = ReplyStream(plan, style, TAPE, Events("id", "m", chunked=False), wire, record, lambda: None)
+        stream = ReplyStream(plan, style, TAPE, ChatEvents(said, chunked=False), wire, record, lambda: None)
         act(stream, paper)
         assert stream.over and stream.wake.done()
 

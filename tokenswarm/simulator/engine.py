@@ -42,17 +42,22 @@ class Latency:
 
 
 class Sequence:
-    """One reply in the making: `length` tokens after `input_tokens` of prompt, handed to `emit` as they are made."""
+    """One reply in the making: `length` tokens after `input_tokens` of prompt, handed to `emit` as they are made.
 
-    __slots__ = ("cancelled", "emit", "input_tokens", "length", "made", "ready_ns")
+    With a length of 0 (an embedding) there is one call of `emit`, with no tokens, at the step boundary after the
+    prefill, which lasts from `prefill_ns` to `ready_ns`.
+    """
+
+    __slots__ = ("cancelled", "emit", "input_tokens", "length", "made", "prefill_ns", "ready_ns")
 
     def __init__(self, input_tokens: int, length: int, emit: Emit) -> None:
-        if length < 1:
-            raise ValueError(f"a reply has at least one token, not {length}")
+        if length < 0:
+            raise ValueError(f"a reply cannot have {length} tokens")
         self.input_tokens = input_tokens
         self.length = length
         self.emit = emit
         self.made = 0
+        self.prefill_ns = 0
         self.ready_ns = 0
         self.cancelled = False
 
@@ -152,7 +157,8 @@ class Engine:
 
     def _admit(self, sequence: Sequence, now_ns: int) -> None:
         compute_ns = self._cost_ns(self.latency.prefill_per_token_ms * sequence.input_tokens)
-        self._prefill_free_ns = max(self._prefill_free_ns, now_ns) + compute_ns
+        sequence.prefill_ns = max(self._prefill_free_ns, now_ns)
+        self._prefill_free_ns = sequence.prefill_ns + compute_ns
         sequence.ready_ns = self._prefill_free_ns + self._cost_ns(self.latency.prefill_base_ms)
         self.kv_used += sequence.footprint
         self.prompt_tokens += sequence.input_tokens

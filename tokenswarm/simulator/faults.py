@@ -21,21 +21,31 @@ FaultKind = Literal[
     "close-delimited",
     "half-usage",
     "zero-usage",
+    "reset-early",
+    "cut-event",
+    "slow",
+    "rate-limit",
+    "wrong-type",
 ]
 
 MEANINGS: Final[dict[FaultKind, str]] = {
-    "status": "an HTTP error (503, or what the request asks for) with OpenAI's envelope",
+    "status": "an HTTP error (503, or what the request asks for) with the protocol's envelope",
     "truncate": "the connection is closed after some chunks, without the terminator",
     "reset": "the connection is reset (RST) after some chunks",
-    "no-done": "the body ends cleanly, but without [DONE]",
-    "stream-error": "an error object in the stream after status 200, then [DONE]",
-    "malformed": "one data line of broken JSON, then the rest as usual",
-    "empty": "status 200 and [DONE], no content, no finish_reason",
+    "no-done": "the body ends cleanly, but without the protocol's end mark ([DONE] for OpenAI's)",
+    "stream-error": "an error object in the stream after status 200",
+    "malformed": "one event of broken JSON, then the rest as usual",
+    "empty": "status 200 and the end mark, no content, no finish_reason",
     "stall": "nothing more is sent after some chunks; the connection stays open",
     "silent": "the request is read and never answered",
     "close-delimited": "no fault: the body's end is the connection's end, without chunked encoding",
     "half-usage": "the reply is whole, but usage tells half of its tokens",
     "zero-usage": "the reply is whole, but usage tells that it had no tokens",
+    "reset-early": "the connection is reset (RST) before any header",
+    "cut-event": "the connection is closed in the middle of an event, after some chunks",
+    "slow": "after some chunks the bytes come in dribs of 16, 50 times a second",
+    "rate-limit": "status 429 with Retry-After",
+    "wrong-type": "status 200 and an HTML page",
 }
 KINDS: Final = tuple(MEANINGS)
 TOLD_TOKENS: Final[dict[FaultKind, float]] = {"none": 1.0, "close-delimited": 1.0, "half-usage": 0.5, "zero-usage": 0.0}

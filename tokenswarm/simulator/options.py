@@ -14,13 +14,14 @@ from pathlib import Path
 from tokenswarm.errors import OptionError
 from tokenswarm.simulator.engine import Latency
 from tokenswarm.simulator.faults import KINDS, MEANINGS, FaultRate, parse_rate
-from tokenswarm.simulator.reply import Style
+from tokenswarm.simulator.plan import Style
 
 DEFAULT_KEY_VARIABLE = "SIMULATOR_API_KEY"
 
 _DESCRIPTION = """\
-An LLM server without a model. It speaks OpenAI's chat API (streamed and not), batches continuously as a real
-server does, and can log when each token really went to the socket. Nothing it answers means anything."""
+An LLM server without a model. It speaks the protocols of OpenAI (chat, completions, responses, embeddings), Ollama,
+FastChat's worker, DashScope, Anthropic, TGI and ChatGLM, batches continuously as a real server does, and can log when
+each token really went to the socket. Nothing it answers means anything."""
 
 _EPILOG = """\
 examples:
@@ -203,7 +204,7 @@ def _add_replies(group: argparse._ArgumentGroup) -> None:
         help="tokens each step gives each request, as speculative decoding does (default: %(default)s)",
     )
     group.add_argument(
-        "--reasoning", type=_integer(0), default=0, metavar="N", help="the first N tokens come as reasoning_content"
+        "--reasoning", type=_integer(0), default=0, metavar="N", help="the first N tokens come as reasoning"
     )
     group.add_argument(
         "--empty-chunks", type=_number(0.95), default=0.0, metavar="RATE", help='share of steps that send content ""'

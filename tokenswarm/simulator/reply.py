@@ -1,93 +1,21 @@
-"""One reply: what it will be, and its way onto the wire as a stream of events, each logged as it is sent."""
+"""One reply's way onto the wire as a stream of events, each logged as it is sent."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from tokenswarm.simulator.faults import TOLD_TOKENS, Fault, FaultRate, draw
-from tokenswarm.simulator.openai import ApiError, ChatRequest, Events, usage
+from tokenswarm.simulator.dialects.base import Events
+from tokenswarm.simulator.faults import TOLD_TOKENS
+from tokenswarm.simulator.plan import Plan, Style
+from tokenswarm.simulator.request import on_purpose
 from tokenswarm.simulator.sendlog import SendRecord
-from tokenswarm.simulator.text import Tape, estimate_tokens
-from tokenswarm.simulator.wire import Wire
-
-LENGTH_VARIATION = 0.5
-"""Coefficient of variation of the lengths at which replies end by themselves."""
+from tokenswarm.simulator.text import Tape
+from tokenswarm.simulator.wire import DribblingWire, Sender
 
 _AT_THE_END = 1 << 62
 _NEVER = _AT_THE_END + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How replies are made and sent; the same for all of a server's requests. Counts are tokens, rates are 0 to 1."""
-
-    output_tokens: int = 200
-    reasoning: int = 0
-    empty_chunks: float = 0.0
-    cut_writes: bool = False
-    max_model_len: int = 131_072
-    faults: tuple[FaultRate, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one request will get: `length` tokens of the tape from `start` on, the first `reasoning` as reasoning."""
-
-    input_tokens: int
-    start: int
-    length: int
-    reasoning: int
-    finish_reason: str
-    fault: Fault
-    include_usage: bool
-    random: random.Random
-
-    def usage(self) -> dict[str, object]:
-        told = int(self.length * TOLD_TOKENS.get(self.fault.fault, 1.0))
-        return usage(self.input_tokens, told, min(self.reasoning, told))
-
-
-def plan_reply(request: ChatRequest, style: Style, tape: Tape, seed: int, number: int) -> Plan:
-    """The reply of request `number`. If the request has a `seed` of its own, its prompt decides instead of the number.
-
-    Raises ApiError 400 when prompt and asked output do not fit the context.
-    """
-    texts = request.texts()
-    input_tokens = estimate_tokens(texts)
-    room = style.max_model_len - input_tokens
-    limit = room if request.limit is None else request.limit
-    if limit > room or room < 1:
-        raise ApiError(
-            400,
-            f"The model's context is {style.max_model_len} tokens; the prompt has {input_tokens} "
-            f"and {max(limit, 1)} were asked for.",
-            param="messages",
-            code="context_length_exceeded",
-        )
-    key = f"{seed}:{number}" if request.seed is None else f"{seed}:{request.seed}:{texts}"
-    source = random.Random(key)
-    start = source.choice(tape.starts)
-    sigma = math.sqrt(math.log(1.0 + LENGTH_VARIATION**2))
-    natural = max(1, round(style.output_tokens * source.lognormvariate(-(sigma**2) / 2, sigma)))
-    if request.ignore_eos:
-        natural = limit + 1
-    drawn = draw(style.faults, source)
-    length = min(natural, limit)
-    return Plan(
-        input_tokens=input_tokens,
-        start=start,
-        length=length,
-        reasoning=min(style.reasoning, length),
-        finish_reason="stop" if natural <= limit else "length",
-        fault=request.simulator or drawn,
-        include_usage=request.stream_options is not None and request.stream_options.include_usage,
-        random=source,
-    )
 
 
 class ReplyStream:
@@ -104,7 +32,7 @@ class ReplyStream:
         style: Style,
         tape: Tape,
         events: Events,
-        wire: Wire,
+        wire: Sender,
         record: SendRecord,
         cancel: Callable[[], None],
     ) -> None:
@@ -119,7 +47,7 @@ class ReplyStream:
         self._cancel = cancel
         self._owed = 0
         self._said = 0
-        self._opened = False
+        self._reasoning: bool | None = None  # nothing said yet
         self._complete = False
         self._fault = plan.fault
         self._fault_at = self._fault_position()
@@ -137,7 +65,8 @@ class ReplyStream:
         style = self._style
         if style.empty_chunks and not last and self._plan.random.random() < style.empty_chunks:
             # As while a code point is incomplete: the token comes with the next one.
-            self._wire.send(self._role_once() + self._events.text(b"", False))
+            thinking = self._said < self._plan.reasoning
+            self._wire.send(self._lead(thinking) + self._events.text(b"", thinking, self._said))
             return
         self.flush()
 
@@ -165,26 +94,32 @@ class ReplyStream:
     def _send_output(self) -> None:
         tokens, self._owed = self._owed, 0
         said, record = self._said, self._record
-        first = self._role_once()
         thinking = min(tokens, max(0, self._plan.reasoning - said))
         if thinking and thinking < tokens:  # a step across the border makes two events
-            self._send(first, said, thinking, True)
-            self._send(b"", said + thinking, tokens - thinking, False)
+            self._send(said, thinking, True)
+            self._send(said + thinking, tokens - thinking, False)
         else:
-            self._send(first, said, tokens, bool(thinking))
+            self._send(said, tokens, bool(thinking))
         self._said = said + tokens
         record.output_tokens = self._said
 
-    def _role_once(self) -> bytes:
-        """The role-only event, the first time; it shares the send of the first output."""
-        if self._opened:
+    def _lead(self, reasoning: bool) -> bytes:
+        """What goes before output that is reasoning or not: it shares the send."""
+        before = self._reasoning
+        if before is reasoning:
             return b""
-        self._opened = True
-        return self._events.role()
+        self._reasoning = reasoning
+        return self._events.opening(reasoning) if before is None else self._events.turn()
 
-    def _send(self, before: bytes, start: int, tokens: int, reasoning: bool) -> None:
+    def _send(self, start: int, tokens: int, reasoning: bool) -> None:
+        batched = 1
         piece, chars = self._tape.piece(self._plan.start + start, tokens)
-        data = before + self._events.text(piece, reasoning) if before else self._events.text(piece, reasoning)
+        if reasoning is self._reasoning:
+            data = self._events.text(piece, reasoning, start + tokens)
+        else:
+            lead = self._lead(reasoning)
+            batched += lead.count(self._events.mark)
+            data = lead + self._events.text(piece, reasoning, start + tokens)
         wire = self._wire
         if self._style.cut_writes:
             cut = self._cut(data, piece)
@@ -204,25 +139,22 @@ class ReplyStream:
         record.tokens.append(tokens)
         record.chars.append(chars)
         record.reasoning.append(reasoning)
-        record.batched.append(2 if before else 1)
+        record.batched.append(batched)
 
     def _cut(self, data: bytes, piece: bytes) -> int:
         """Where to cut: every second time inside the text, and always so that the event ends in the second part."""
         source = self._plan.random
         if len(piece) > 1 and source.random() < 0.5:
-            start = len(data) - len(self._events.tail) - len(piece)
+            start = data.rfind(piece)
             return source.randrange(start + 1, start + len(piece))
         return source.randrange(1, len(data) - 4)
 
     def _finish(self) -> None:
-        events, plan = self._events, self._plan
-        closing = events.finish(plan.finish_reason)
-        if plan.include_usage:
-            closing += events.usage(plan.usage())
+        closing = self._events.closing()
         if self._fault.fault == "no-done":
             self._record.outcome = "no-done"
         else:
-            closing += events.done
+            closing += self._events.done()
         self._close(closing)
 
     def _close(self, closing: bytes) -> None:
@@ -239,11 +171,15 @@ class ReplyStream:
         """The fault happens now."""
         kind, events = self._fault.fault, self._events
         if kind == "no-done" and self._fault_at == _AT_THE_END:
-            return  # the usual end, without [DONE]
+            return  # the usual end, without its mark
         self._record.outcome = kind
         if kind == "malformed":
             self._fault_at = _NEVER
             self._wire.send(events.malformed())
+            return
+        if kind == "slow":
+            self._fault_at = _NEVER
+            self._wire = DribblingWire(self._wire, asyncio.get_running_loop())
             return
         self.over = True
         self._cancel()
@@ -252,12 +188,32 @@ class ReplyStream:
         if kind == "no-done":
             self._close(b"")
         elif kind == "stream-error":
-            self._close(events.error(500, "The engine failed on purpose.") + events.done)
+            self._close(events.error(on_purpose(500)))
         elif kind == "truncate":
             self._wire.close()
+        elif kind == "cut-event":
+            self._break_off()
         elif kind == "reset":
             self._wire.reset()
         self._awake()
+
+    def _break_off(self) -> None:
+        """Half of the next event, and the end of the connection."""
+        said, tokens = self._said, self._owed
+        thinking = said < self._plan.reasoning
+        lead, event = b"", self._events.closing() or self._events.done()
+        if tokens:
+            lead = self._lead(thinking)
+            event = self._events.text(self._tape.piece(self._plan.start + said, tokens)[0], thinking, said + tokens)
+        end = event.index(self._events.mark, 8)  # past the chunk's size: the end of the first event there
+        self._wire.send(lead + event[: end // 2])
+        self._wire.close()
+
+    async def sent(self) -> None:
+        """Wait until what a slow connection still holds back has been sent too."""
+        ended_ns = await self._wire.drained()
+        if ended_ns is not None and self._record.end_ns is not None:
+            self._record.end_ns = ended_ns
 
     def _abandon(self) -> None:
         """The peer is gone."""

@@ -12,7 +12,7 @@ import msgspec
 class SendRecord(msgspec.Struct, kw_only=True):
     """One request. Instants are nanoseconds of CLOCK_MONOTONIC; the lists run parallel, one entry an output event.
 
-    An output event is an SSE event that carries text or reasoning (not role-only, empty, finish or usage ones). A reply
+    An output event is one that carries text or reasoning (not role-only, empty, finish or usage ones). A reply
     that is not streamed has one entry.
     """
 
@@ -34,7 +34,7 @@ class SendRecord(msgspec.Struct, kw_only=True):
     chars: list[int] = msgspec.field(default_factory=list)
     reasoning: list[bool] = msgspec.field(default_factory=list)
     batched: list[int] = msgspec.field(default_factory=list)
-    """SSE events, this one and any others, in the send that carried it."""
+    """Events, this one and any others, in the send that carried it."""
     inexact: list[int] = msgspec.field(default_factory=list)
     """Indices of the events whose real send came later than `done_ns`: the socket was full, or TLS is used."""
     end_ns: int | None = None
