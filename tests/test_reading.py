@@ -1,19 +1,26 @@
-"""Reading from Python, in the event loop: what queued while it was late has bounds, and they hold."""
+"""Bounds of what queued while a client was late hold, whatever kept it; mostly for the reading from Python."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import gevent
 import pytest
 
 from tokenswarm.timing import Clock
+from tokenswarm.transport import receiver
 from tokenswarm.transport.clock import LoopClock, StampKeeper, enable_stamps
 from tokenswarm.transport.reading import LoopReader
+from tokenswarm.transport.receiver import Receiver
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps are Linux's")
 MANY = 300
 """Sockets: more than one poll of the loop reports."""
 
@@ -35,7 +42,7 @@ class Reads:
         raise AssertionError
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps are Linux's")
+@linux
 def test_what_several_polls_passed_over_is_not_taken_for_sent_together() -> None:
     clock, keeper = LoopClock(gevent.get_hub().loop), StampKeeper()
     sinks = [Reads() for _ in range(MANY)]
@@ -61,3 +68,84 @@ def test_what_several_polls_passed_over_is_not_taken_for_sent_together() -> None
             gevent.sleep(0.001)
     assert [data for sink in sinks for data, _, _ in sink.bounds] == [b"ab"] * MANY
     assert all(low <= first_sent < at for sink in sinks for _, at, low in sink.bounds)
+
+
+BURNER = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    pass
+"""
+SENDER = """
+import os, signal, socket, sys, time
+reader, stops, core, fd = map(int, sys.argv[1:])
+os.sched_setaffinity(0, {core})
+peer = socket.socket(fileno=fd)
+for _ in range(30):
+    time.sleep(0.03)
+    if stops:
+        os.kill(reader, signal.SIGSTOP)
+    give_up = time.monotonic() + 1
+    while stops and ") T " not in open(f"/proc/{reader}/stat").read() and time.monotonic() < give_up:
+        pass
+    try:
+        print(time.monotonic_ns())
+        peer.send(b"a")
+        time.sleep(0.006)
+        peer.send(b"b")
+    finally:
+        if stops:
+            os.kill(reader, signal.SIGCONT)
+"""
+
+
+@pytest.fixture
+def one_core() -> Iterator[tuple[int, int]]:
+    """This process on one core for as long as the test lasts; (that one, another)."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    mine, other, *_ = sorted(cores)
+    os.sched_setaffinity(0, {mine})
+    yield mine, other
+    os.sched_setaffinity(0, cores)
+
+
+@linux
+@pytest.mark.parametrize("trouble", ["stopped", "without a processor"])
+@pytest.mark.parametrize("reading", ["python", "thread"])
+def test_who_could_not_run_has_not_slept(one_core: tuple[int, int], reading: str, trouble: str) -> None:
+    if reading == "thread" and not receiver.available():
+        pytest.skip("the receive thread was not built")
+    mine, other = one_core
+    clock, keeper, sink = LoopClock(gevent.get_hub().loop), StampKeeper(), Reads()
+    stops = trouble == "stopped"
+    with ExitStack() as cleanup, socket.create_server(("127.0.0.1", 0)) as listener:
+        cleanup.callback(clock.close)
+        cleanup.callback(keeper.close)
+        ours = cleanup.enter_context(socket.create_connection(listener.getsockname()))
+        enable_stamps(ours)
+        ours.setblocking(False)
+        theirs = cleanup.enter_context(listener.accept()[0])
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(0 if stops else 8):
+            burner = cleanup.enter_context(subprocess.Popen([sys.executable, "-c", BURNER, str(mine)]))
+            cleanup.callback(burner.kill)
+        command = [sys.executable, "-c", SENDER, *map(str, (os.getpid(), int(stops), other, theirs.fileno()))]
+        sender = cleanup.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[theirs.fileno()]))
+        if reading == "thread":
+            thread = Receiver(gevent.get_hub())
+            cleanup.callback(thread.close)
+            thread.start_reading(ours.fileno(), sink)
+        else:
+            cleanup.callback(LoopReader(ours, sink, clock, True).close)
+        while sum(len(data) for data, _, _ in sink.bounds) < 60:
+            gevent.sleep(0.2)
+        assert sender.stdout is not None
+        sent = [int(line) for line in sender.stdout]
+    starts = itertools.accumulate((len(data) for data, _, _ in sink.bounds[:-1]), initial=0)
+    reads = zip(starts, sink.bounds, strict=True)
+    merged = [(sent[start // 2], low) for start, (data, _, low) in reads if data == b"ab"]
+    assert merged or not stops, "or this test shows nothing"
+    assert all(low <= first_sent for first_sent, low in merged)

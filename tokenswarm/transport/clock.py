@@ -8,6 +8,7 @@ for nothing.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -94,6 +95,33 @@ def clock_offset() -> int:
     return offset
 
 
+class RunDelay:
+    """How long this thread was ready to run and had no processor, as the kernel tells; where it doesn't, 0."""
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        self._total = 0
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        self.take()
+
+    def take(self) -> int:
+        """Nanoseconds since the last call."""
+        if self._file is None:
+            return 0
+        total = int(os.pread(self._file, 96, 0).split()[1])  # time on a processor comes first
+        since, self._total = total - self._total, total
+        return since
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
 class LoopClock:
     """Notes when the event loop polls: what it needs to bound the arrival of merged chunks. One a process.
 
@@ -112,9 +140,12 @@ class LoopClock:
         self.surely_unready_at = now
         self._longest_busy = 0
         self._reads = 0
+        self._slept = False
         self._polling_since = now
-        self._busy_since = now
         self._previous_polling_since = now
+        self._answered_at = now
+        self._waiting_since = now
+        self._run_delay = RunDelay()
         # Lowest priority: gevent runs its own callbacks (every greenlet switch) in a prepare watcher before ours.
         self._prepare = loop.prepare(ref=False)
         self._prepare.priority = -2
@@ -128,11 +159,12 @@ class LoopClock:
         for watcher in (self._prepare, self._check):
             watcher.stop()
             watcher.close()
+        self._run_delay.close()
 
     def late(self, now: int) -> bool:
         """Whether data read at `now` could have waited for a client that was busy. Call it once a read."""
         self._reads += 1
-        return now - self._busy_since >= LATE_NS
+        return now - self._waiting_since >= LATE_NS
 
     def note_step(self, now: int) -> None:
         """Look whether the wall clock has been set since the poll, at `now`, which was read just before."""
@@ -151,17 +183,25 @@ class LoopClock:
 
     def _after_poll(self) -> None:
         now = time.monotonic_ns()
-        previous_return = self.polled_at
-        if self._reads < _FULL_POLL:  # else the poll before may have passed over what was ready, and long ago
+        if self._told_all():
             self.surely_unready_at = self._previous_polling_since
-            self.unready_at = max(self._previous_polling_since, previous_return - _CHECK_DELAY_NS)
-            self._busy_since = previous_return
+            self.unready_at = self._answered_at
         self._reads = 0
         self.polled_at = now
-        # A poll that slept found nothing ready when it began: only what came after it woke us can have waited.
-        if now - self._polling_since >= LATE_NS:
-            self._busy_since = now
+        # A poll that slept found nothing ready when it began: what it reports woke us, and has waited no longer than
+        # we then had to wait for a processor. One that only lasted, for want of a processor, has not slept.
+        lasted = now - self._polling_since
+        delay = min(self._run_delay.take(), lasted) if lasted >= LATE_NS else 0
+        self._slept = lasted - delay >= LATE_NS
+        self._answered_at = now - delay - _CHECK_DELAY_NS if self._slept else self._polling_since
+        self._waiting_since = now - delay if self._slept else self.unready_at
         self._read_offset()
+
+    def _told_all(self) -> bool:
+        """Whether what the latest poll did not report was not ready."""
+        if self._reads == 0:
+            return not self._slept  # if it did, a signal may have ended it: this process was stopped, and continued
+        return self._reads < _FULL_POLL
 
     def _read_offset(self) -> None:
         offset = clock_offset()
