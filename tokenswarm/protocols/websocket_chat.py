@@ -138,7 +138,7 @@ class WebSocketChatDecoder:
         return self._new_in(said)
 
     def _new_in(self, said: str) -> Delta | None:
-        """What this text adds. Raises RequestError (`malformed`) where it does not go on from the former, and should."""
+        """What this text adds. Raises RequestError (`malformed`) where it does not go on from the former one."""
         if not self._shape.cumulative:
             new = said
         else:
