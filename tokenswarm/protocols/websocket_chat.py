@@ -22,6 +22,7 @@ from tokenswarm.protocols.values import excerpt, load_object, merged, text
 
 CLOSE: Final = "close"
 REPLACEMENT: Final = "\ufffd"
+_UNWRITABLE = re.compile(r'["\\\x00-\x1f]')
 _FIELD_END = re.compile(r"([A-Za-z_][\w-]*)=(.+)", re.DOTALL)
 MOST_REVISED: Final = 16
 """Characters at the end of a text so far that a server may write anew: ChatGLM's punctuation, a stop word taken off, a
@@ -63,6 +64,11 @@ class Shape(msgspec.Struct, frozen=True):
         """Raises OptionError, naming the option."""
         if not self.path.startswith("/"):
             raise OptionError(f"--ws-path {self.path!r}: begin it with a slash, as in /ws")
+        for name in (self.query_field, self.history_field, self.reply_field, self.progress_field):
+            if _UNWRITABLE.search(name):
+                raise OptionError(f"--ws-…: a field cannot be named {name!r}, with quotes, backslashes or controls")
+        if self.reply_field == "error":
+            raise OptionError("--ws-reply-field 'error': that is where servers tell of errors")
         if self.query_field == self.history_field:
             raise OptionError(f"--ws-query-field and --ws-history-field are both {self.query_field!r}")
         if self.end_field is not None and self.end_field[0] == self.reply_field:
@@ -147,7 +153,7 @@ class WebSocketChatDecoder:
             former, self._said = self._said, said
             if not said.startswith(former):
                 same = next((i for i, (a, b) in enumerate(zip(former, said, strict=False)) if a != b), len(said))
-                if same < max(len(former) - MOST_REVISED, len(former) / 2):
+                if same < max(len(former) - MOST_REVISED, len(former) / 4):
                     raise RequestError(
                         "malformed",
                         f"a text that does not go on from the former one, {excerpt(said.encode())} after "
@@ -209,10 +215,10 @@ class WebSocketChat(WebSocketProtocol):
 
 def message_type(shape: Shape) -> type[msgspec.Struct]:
     """What the hot path reads of a message: `text`, `end` and `error`, under the names that they have there."""
-    names = {"text": shape.reply_field or "response", "end": shape.progress_field, "error": "error"}
+    progress = shape.progress_field if shape.progress_field not in (shape.reply_field, "error") else "(none)"
+    names = {"text": shape.reply_field or "(none)", "end": progress, "error": "error"}
     fields: list[tuple[str, Any, Any]] = [("text", str | None, None), ("end", Any, None), ("error", Any, None)]
-    taken = [name for name, other in names.items() if list(names.values()).index(other) != list(names).index(name)]
-    return msgspec.defstruct("_Message", fields, rename=names | {name: f"\0{name}" for name in taken}, gc=False)
+    return msgspec.defstruct("_Message", fields, rename=names, gc=False)
 
 
 def turns(messages: Sequence[Message]) -> tuple[list[tuple[str, str]], str]:

@@ -143,8 +143,7 @@ class Messages:
         self._decoder = FrameDecoder(client=True)
         self._encoder = FrameProtocol(client=True, extensions=[])
         self._inside = False
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._begun = bytearray()
         self._unasked = False
         self._close: tuple[int, str] | None = None
 
@@ -247,17 +246,14 @@ class Messages:
         assert isinstance(data, bytes)  # wsproto's decoder for messages would make it text
         whole = frame.frame_finished and frame.message_finished
         if self._inside or not whole:
-            self._size += len(data)
-            if self._size > MAX_EVENT_BYTES:
+            self._begun += data
+            if len(self._begun) > MAX_EVENT_BYTES:
                 raise RequestError("malformed", f"a message of more than {MAX_EVENT_BYTES} bytes")
-            if data:
-                self._parts.append(data)
             self._inside = not whole
             if not whole:
                 return
-            data = b"".join(self._parts)
-            self._parts.clear()
-            self._size = 0
+            data = bytes(self._begun)
+            self._begun.clear()
         if turn is not None and turn.asked and turn.done_at is None:
             turn.message(data)
         elif turn is None or turn.asked:
