@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_turns_in_chatglms_shape(quick_simulator: Running) -> None:
         *messages, end = reply
         assert end == {"status": 200}
         texts = [message["response"] for message in messages]
-        assert all(later.startswith(text) and later != text for text, later in zip(texts, texts[1:], strict=False))
+        assert all(later.startswith(text) and later != text for text, later in itertools.pairwise(texts))
         for message in messages:
             history = [*turn.get("history", []), [turn["query"], message["response"]]]
             assert message == {"response": message["response"], "history": history, "status": 202}

@@ -208,6 +208,13 @@ class WebSocketChat(WebSocketProtocol):
                 body[key] = value
         return WireRequest(self.shape.path, msgspec.json.encode(merged(body, generation.extra_body)), "", "GET")
 
+    def refusal(self, status: int, body: bytes) -> RequestError:
+        """As `WireProtocol` has it. FastAPI answers 403 where it has no WebSocket at all."""
+        error = super().refusal(status, body)
+        if status not in (403, 404):
+            return error
+        return RequestError(error.error_class, f"{error} (is {self.shape.path} its WebSocket? see --ws-path)", status)
+
     def decoder(self) -> WebSocketChatDecoder:
         """A decoder for one reply."""
         return WebSocketChatDecoder(self.shape, self._decode)
