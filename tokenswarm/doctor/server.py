@@ -51,9 +51,6 @@ def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
     except OSError as error:  # ssl.SSLError is one
         yield fail("tls", f"--ca-bundle {options.ca_bundle}: {error.strerror or error}; it must hold PEM certificates")
         return
-    except OptionError as error:
-        yield fail("target", str(error))
-        return
     try:
         found = check(connect, Origins((origin,)), opts.protocol_of(options), options)
         answers = "answers" if options.check else "is not asked (--no-check)"

@@ -18,15 +18,14 @@ from tokenswarm.errors import OptionError, RequestError
 from tokenswarm.framing import Event
 from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, Message, WebSocketProtocol, WireRequest
-from tokenswarm.protocols.values import excerpt, load_object, merged, text
+from tokenswarm.protocols.cumulative import CumulativeText
+from tokenswarm.protocols.values import as_turns, excerpt, load_object, merged
 
 CLOSE: Final = "close"
-REPLACEMENT: Final = "\ufffd"
 _UNWRITABLE = re.compile(r'["\\\x00-\x1f]')
 _FIELD_END = re.compile(r"([A-Za-z_][\w-]*)=(.+)", re.DOTALL)
-MOST_REVISED: Final = 16
-"""Characters at the end of a text so far that a server may write anew: ChatGLM's punctuation, a stop word taken off, a
-character whose bytes were incomplete."""
+LEAST_KEPT: Final = 0.25
+"""Share of a text so far that the next one begins with, at least, or messages hold something else."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -78,7 +77,7 @@ class Shape(msgspec.Struct, frozen=True):
 class WebSocketChatDecoder:
     """Decodes one reply, a message at a time."""
 
-    __slots__ = ("_decode", "_end", "_goes_on", "_said", "_shape", "_spoke")
+    __slots__ = ("_decode", "_end", "_goes_on", "_shape", "_so_far", "_spoke")
 
     def __init__(self, shape: Shape, decode: Callable[[bytes], Any]) -> None:
         """`decode` reads what `message_type` has of a message."""
@@ -88,8 +87,7 @@ class WebSocketChatDecoder:
         self._goes_on: Any = None
         """The end field's value where a turn went on."""
         self._spoke = False
-        self._said = ""
-        """The text so far, where messages hold that."""
+        self._so_far = CumulativeText(LEAST_KEPT)
 
     def decode(self, event: Event) -> Delta | None:
         """What one message says. Raises RequestError (`malformed`)."""
@@ -145,23 +143,13 @@ class WebSocketChatDecoder:
 
     def _new_in(self, said: str) -> Delta | None:
         """What this text adds. Raises RequestError (`malformed`) where it does not go on from the former one."""
-        if not self._shape.cumulative:
-            new = said
-        else:
-            if said.endswith(REPLACEMENT):
-                said = said.rstrip(REPLACEMENT)  # its bytes are incomplete yet
-            former, self._said = self._said, said
-            if not said.startswith(former):
-                same = next((i for i, (a, b) in enumerate(zip(former, said, strict=False)) if a != b), len(said))
-                if same < max(len(former) - MOST_REVISED, len(former) / 4):
-                    raise RequestError(
-                        "malformed",
-                        f"a text that does not go on from the former one, {excerpt(said.encode())} after "
-                        f"{excerpt(former.encode())}; if messages hold pieces, give --ws-reply pieces",
-                    )
-            new = said[len(former) :]
-        self._spoke = self._spoke or bool(new)
-        return Delta(new) if new else None
+        if self._shape.cumulative:
+            try:
+                said = self._so_far.new_part(said)
+            except RequestError as error:
+                raise RequestError("malformed", f"{error}; if messages hold pieces, give --ws-reply pieces") from None
+        self._spoke = self._spoke or bool(said)
+        return Delta(said) if said else None
 
     def _is_end_text(self, said: str) -> bool:
         return self._end is None and said.strip() == self._shape.end != CLOSE
@@ -198,7 +186,7 @@ class WebSocketChat(WebSocketProtocol):
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         """One message of ours. The limits go along only where they are asked for: most servers know none."""
-        history, query = turns(messages)
+        query, history = as_turns(messages)
         body: dict[str, Any] = {self.shape.query_field: query}
         if self.shape.history_field:
             body[self.shape.history_field] = history
@@ -226,31 +214,6 @@ def message_type(shape: Shape) -> type[msgspec.Struct]:
     names = {"text": shape.reply_field or "(none)", "end": progress, "error": "error"}
     fields: list[tuple[str, Any, Any]] = [("text", str | None, None), ("end", Any, None), ("error", Any, None)]
     return msgspec.defstruct("_Message", fields, rename=names, gc=False)
-
-
-def turns(messages: Sequence[Message]) -> tuple[list[tuple[str, str]], str]:
-    """(the turns before, each a question and its answer; the question now). There is no place for a system message: it
-    goes before the first question."""
-    history: list[tuple[str, str]] = []
-    system: list[str] = []
-    question: str | None = None
-    for message in messages:
-        said = text(message["content"])
-        if message["role"] == "assistant":
-            history.append((question or "", said))
-            question = None
-        elif message["role"] == "system":
-            system.append(said)
-        else:
-            if question is not None:
-                history.append((question, ""))
-            question = said
-    now = question or ""
-    if system and history:
-        history[0] = ("\n\n".join([*system, history[0][0]]), history[0][1])
-    elif system:
-        now = "\n\n".join([*system, now])
-    return history, now
 
 
 def _object(said: str) -> dict[str, Any] | None:
