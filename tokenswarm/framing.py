@@ -53,6 +53,23 @@ class Framer(Protocol):
         """At the end of the stream: the event that this end completes, if any."""
 
 
+class MessageFramer:
+    """For a transport that has whole messages already: each is an event."""
+
+    __slots__ = ("pending",)
+
+    def __init__(self) -> None:
+        self.pending = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """As `Framer` has it: one message."""
+        return [Event(data)]
+
+    def finish(self) -> Event | None:
+        """As `Framer` has it: never any."""
+        return None
+
+
 class DelimitedFramer:
     """Events that end in one byte: newline-delimited JSON (`b"\\n"`), FastChat's frames (`b"\\0"`).
 

@@ -16,6 +16,8 @@ import msgspec
 from tokenswarm import proxy
 from tokenswarm.errors import OptionError
 from tokenswarm.protocols import PROTOCOLS
+from tokenswarm.protocols.base import WireProtocol
+from tokenswarm.protocols.websocket_chat import Shape, WebSocketChat
 from tokenswarm.variables import expand, names
 
 GROUP: Final = "tokenswarm"
@@ -32,9 +34,14 @@ _OWN_HEADERS = {
     "accept-encoding",
     "connection",
     "transfer-encoding",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
 }
 _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
 _TRANSPORTS = ("fast", "portable")
+_WS_REPLIES = ("cumulative", "pieces")
 _FAIL_ON = ("degraded", "invalid", "errors")
 
 
@@ -63,6 +70,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
     retries: int = 0
+    ws: Shape = Shape()
+    """How a server over a WebSocket is asked, and how it answers."""
     system_prompt: str | None = None
     output_tokens: int | None = None
     temperature: float | None = None
@@ -120,6 +129,14 @@ def add_arguments(parser: Any) -> None:
     value("--first-token-timeout", "TIME", "longest to wait for the first output; left out: no limit of its own")
     value("--stall-timeout", "TIME", "longest pause between two pieces of output; left out: no limit of its own")
     value("--retries", "N", "how often a request that failed is tried again, after 0.5 s, 1 s, 2 s…", "0")
+    value("--ws-path", "PATH", "websocket-chat: the WebSocket's path (/ws)")
+    value("--ws-query-field", "NAME", "websocket-chat: the field for what is asked (query)")
+    value("--ws-history-field", "NAME|none", "websocket-chat: the field for the turns before, [[question, answer], …]")
+    value("--ws-reply-field", "NAME|none", "websocket-chat: the text's field (response); none: messages are plain text")
+    value("--ws-reply", "|".join(_WS_REPLIES), "websocket-chat: a message holds the text so far, or a piece of it")
+    value(
+        "--ws-end", "NAME=VALUE|close|TEXT", "websocket-chat: what ends a turn (status=200); close: the server closes"
+    )
     value("--system-prompt", "TEXT", "system message put before each prompt")
     value("--output-tokens", "N", "most output tokens to ask for (max_tokens); left out: the server's own default")
     value("--temperature", "X", "sampling temperature; left out: the server's own default")
@@ -210,6 +227,27 @@ class _Reader:
                 self.wrong(name, f"no such file as {path}")
         return paths
 
+    def shape(self) -> Shape:
+        usual = Shape()
+        fields = {
+            name: self.text(f"ws_{name}") or getattr(usual, name)
+            for name in ("path", "query_field", "history_field", "reply_field", "end")
+        }
+        for name in ("history_field", "reply_field"):
+            fields[name] = "" if fields[name] == "none" else fields[name]
+        shape = Shape(**fields, cumulative=self.one_of("ws_reply", _WS_REPLIES) != "pieces")
+        try:
+            shape.check()
+        except OptionError as error:
+            self.problems.append(str(error))
+        return shape
+
+
+def protocol_of(options: Options) -> WireProtocol:
+    """The protocol that the options ask for, as they want it."""
+    protocol = PROTOCOLS[options.protocol]
+    return WebSocketChat(options.ws) if isinstance(protocol, WebSocketChat) else protocol
+
 
 def parse(
     namespace: argparse.Namespace | Mapping[str, Any],
@@ -241,6 +279,7 @@ def parse(
         first_token_timeout=read.seconds("first_token_timeout"),
         stall_timeout=read.seconds("stall_timeout"),
         retries=int(read.number("retries", 0, 100, True) or 0),
+        ws=read.shape(),
         system_prompt=read.text("system_prompt"),
         output_tokens=None if output_tokens is None else int(output_tokens),
         temperature=read.number("temperature", 0, 100),
@@ -291,6 +330,13 @@ def _contradictions(options: Options) -> list[str]:
     if options.proxy is not None and options.transport != "portable":
         problems.append("--proxy needs --transport portable: the fast transport connects directly")
     protocol = PROTOCOLS.get(options.protocol)
+    if protocol is not None and protocol.request_type == "WS":
+        if options.transport != "fast":
+            problems.append(f"--protocol {options.protocol} needs --transport fast")
+        if not options.stream:
+            problems.append(f"--protocol {options.protocol}: its replies are always streamed; leave out --no-stream")
+    elif options.ws != Shape():
+        problems.append(f"--ws-… is for --protocol {WebSocketChat.name}, not for {options.protocol}")
     if not options.stream or (protocol is not None and not protocol.streams):
         why = "--no-stream asks for none" if not options.stream else f"--protocol {options.protocol} has none"
         for name in ("first_token_timeout", "stall_timeout"):

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 import msgspec
 
-from tokenswarm.options import Options, proxy_url, redact, request_headers, secret_values
-from tokenswarm.protocols import PROTOCOLS
+from tokenswarm.errors import OptionError
+from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation
 from tokenswarm.recording.messages import Assignment, Batch
 from tokenswarm.recording.recorder import InFlight, Recorder
@@ -20,9 +20,10 @@ from tokenswarm.timing import Anchor
 from tokenswarm.transport.base import Client, Limits, Transport
 from tokenswarm.transport.function import FunctionTransport
 from tokenswarm.transport.http import FastTransport
-from tokenswarm.transport.origin import Origin, Origins
+from tokenswarm.transport.origin import WEBSOCKET_SCHEMES, Origin, Origins
 from tokenswarm.transport.portable import PortableTransport
 from tokenswarm.transport.replicas import Replicas
+from tokenswarm.transport.websocket import WebSocketTransport
 from tokenswarm.workload.prompts import PromptSource, bundled_prompts
 
 TICK_SECONDS = 1.0
@@ -50,6 +51,10 @@ def _transport_to(origin: Origin, options: Options) -> Transport:
         "client_cert": options.client_cert,
     }
     headers = request_headers(options)
+    if protocol_of(options).request_type == "WS":
+        return WebSocketTransport(origin, limits, headers, **settings)
+    if origin.scheme in WEBSOCKET_SCHEMES:
+        raise OptionError(f"--host {origin.url}: --protocol {options.protocol} goes over http:// or https://")
     if options.transport == PortableTransport.name:
         return PortableTransport(origin, limits, headers, **settings, proxy=proxy_url(options))
     return FastTransport(origin, limits, headers, **settings)
@@ -75,7 +80,7 @@ class Run:
         self.options = options
         self.origins = origins
         self.model = model
-        self.protocol = PROTOCOLS[options.protocol]
+        self.protocol = protocol_of(options)
         self.stopping = False
         """No new task may begin."""
         self.finished = False

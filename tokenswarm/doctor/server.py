@@ -12,7 +12,6 @@ from typing import Final
 from tokenswarm import options as opts
 from tokenswarm.doctor.finding import Finding, fail, ok, warn
 from tokenswarm.errors import OptionError, TargetError
-from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import Generation
 from tokenswarm.run import make_transport
 from tokenswarm.target import PROBE_PROMPT, check
@@ -53,24 +52,24 @@ def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
         yield fail("tls", f"--ca-bundle {options.ca_bundle}: {error.strerror or error}; it must hold PEM certificates")
         return
     try:
-        found = check(connect, Origins((origin,)), PROTOCOLS[options.protocol], options)
+        found = check(connect, Origins((origin,)), opts.protocol_of(options), options)
         answers = "answers" if options.check else "is not asked (--no-check)"
         yield ok("target", f"{origin.url} {answers}, model {found.model!r}")
         for note in found.notes:
             yield warn("model", note)
-        if origin.scheme == "https" and options.proxy is None:
+        if origin.secure and options.proxy is None:
             yield certificate(origin, options)
         if options.check:
             transport = connect(found.origins)
             call = _ask(transport, options, found.model)
             transport.close()
-            yield _reply(call, options.stream and PROTOCOLS[options.protocol].streams, transport.kernel_clock)
+            yield _reply(call, options.stream and opts.protocol_of(options).streams, transport.kernel_clock)
     except TargetError as error:
         yield fail("target", str(error))
 
 
 def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyState]:
-    protocol = PROTOCOLS[options.protocol]
+    protocol = opts.protocol_of(options)
     stream = options.stream and protocol.streams
     limited = {"max_tokens", "max_completion_tokens"} & options.extra_body.keys()
     generation = Generation(

@@ -16,6 +16,7 @@ from tokenswarm.protocols.openai_completions import OpenAICompletions
 from tokenswarm.protocols.openai_embeddings import OpenAIEmbeddings
 from tokenswarm.protocols.openai_responses import OpenAIResponses
 from tokenswarm.protocols.tgi import Tgi
+from tokenswarm.protocols.websocket_chat import WebSocketChat
 
 _ALL: tuple[WireProtocol, ...] = (
     OpenAIChat(),
@@ -30,6 +31,7 @@ _ALL: tuple[WireProtocol, ...] = (
     OpenAIEmbeddings(),
     OpenAIResponses(),
     Tgi(),
+    WebSocketChat(),
 )
 PROTOCOLS: Mapping[str, WireProtocol] = {protocol.name: protocol for protocol in _ALL}
 """Every protocol that can be asked for."""

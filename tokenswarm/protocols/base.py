@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypedDict
 import msgspec
 
 from tokenswarm.errors import RequestError
-from tokenswarm.framing import Event, Framer, SseFramer, parse_event
+from tokenswarm.framing import Event, Framer, MessageFramer, SseFramer, parse_event
 from tokenswarm.protocols import refusals
 
 
@@ -100,13 +100,15 @@ class WireProtocol(Protocol):
 
     name: str
     request_type: str
-    """Locust's request type: POST, WS or, where a function answers, CALL."""
+    """Locust's request type: POST, or WS where it goes over a WebSocket, or CALL where a function answers."""
     streams: bool
     """Whether its replies can be streamed."""
     default_model: str | None
     """Asked for where none is named and the server lists none."""
     fewest_tokens: int
     """The smallest `max_tokens` that its servers take."""
+    ends_by_close: bool
+    """Whether a server ends its reply by closing the WebSocket."""
 
     def listing(self) -> WireRequest | None:
         """The request for the server's list of models, or None where it has none."""
@@ -143,6 +145,7 @@ class HttpProtocol:
     streams = True
     default_model: str | None = None
     fewest_tokens = 1
+    ends_by_close = False
 
     def listing(self) -> WireRequest | None:
         """As `WireProtocol` has it: none."""
@@ -171,3 +174,14 @@ class HttpProtocol:
     def models(self, body: bytes) -> list[str]:
         """As `WireProtocol` has it: never asked."""
         raise NotImplementedError(body)
+
+
+class WebSocketProtocol(HttpProtocol):
+    """What protocols over a WebSocket have in common. Opening one is HTTP, with its headers and refusals; what follows
+    is messages, and a request's body is one of them. Replies are always streamed."""
+
+    request_type = "WS"
+
+    def framer(self, parse: Callable[[bytes], Event | None] = parse_event) -> Framer:
+        """As `WireProtocol` has it: the transport has whole messages already."""
+        return MessageFramer()

@@ -14,7 +14,7 @@ from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event
 from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, WireRequest
-from tokenswarm.protocols.values import estimated_tokens, excerpt, load_object, merged, text
+from tokenswarm.protocols.values import as_turns, estimated_tokens, excerpt, load_object, merged
 
 
 class ChatGLMDecoder:
@@ -61,17 +61,3 @@ class ChatGLM(HttpProtocol):
     def decoder(self) -> ChatGLMDecoder:
         """A decoder for one reply."""
         return ChatGLMDecoder()
-
-
-def as_turns(messages: Sequence[Message]) -> tuple[str, list[list[str]]]:
-    """The last question, and the turns before it as [question, answer]. There is no role but those two: what comes
-    before an answer, a system message too, is its question."""
-    history: list[list[str]] = []
-    question: list[str] = []
-    for message in messages:
-        if message["role"] == "assistant":
-            history.append(["\n\n".join(question), text(message["content"])])
-            question = []
-        else:
-            question.append(text(message["content"]))
-    return "\n\n".join(question), history

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from tokenswarm.errors import RequestError
@@ -15,12 +16,14 @@ class CumulativeText:
 
     A text may end in U+FFFD while the bytes of a character are incomplete; those do not count until they are. It may
     also be shorter than the former one (a stop word was taken off), or change in its last characters; what is new is
-    then only what goes past the former length, as FastChat's own clients have it.
+    then only what goes past the former length, as FastChat's own clients have it. `least_kept`: the share of the former
+    text that the next must begin with all the same, where a server may be sending pieces instead.
     """
 
-    __slots__ = ("_text",)
+    __slots__ = ("_least_kept", "_text")
 
-    def __init__(self) -> None:
+    def __init__(self, least_kept: float = 0.0) -> None:
+        self._least_kept = least_kept
         self._text = ""
 
     def new_part(self, text: str) -> str:
@@ -29,7 +32,7 @@ class CumulativeText:
             text = text.rstrip("\ufffd")
         former = self._text
         if not text.startswith(former):
-            settled = max(0, min(len(former), len(text)) - MOST_REVISED)
+            settled = max(ceil(len(former) * self._least_kept), min(len(former), len(text)) - MOST_REVISED, 0)
             if text[:settled] != former[:settled]:
                 raise RequestError("malformed", f"the text so far, of {len(former)} characters, begins otherwise now")
             if len(text) <= len(former):

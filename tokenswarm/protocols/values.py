@@ -70,6 +70,20 @@ def as_prompt(messages: Sequence[Message]) -> str:
     return "\n\n".join([*lines, "Assistant:"])
 
 
+def as_turns(messages: Sequence[Message]) -> tuple[str, list[list[str]]]:
+    """The last question, and the turns before it as [question, answer]. There is no role but those two: what comes
+    before an answer, a system message too, is its question."""
+    history: list[list[str]] = []
+    question: list[str] = []
+    for message in messages:
+        if message["role"] == "assistant":
+            history.append(["\n\n".join(question), text(message["content"])])
+            question = []
+        else:
+            question.append(text(message["content"]))
+    return "\n\n".join(question), history
+
+
 def estimated_tokens(text: str) -> int:
     """About how many tokens a text has, at least 1."""
     return max(1, len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)

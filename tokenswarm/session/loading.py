@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 from tokenswarm import options as opts
-from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.record import ERROR_LENGTH, one_line
 from tokenswarm.recording.messages import Assignment, Batch
 from tokenswarm.recording.recorder import Recorder
@@ -38,7 +37,7 @@ class Loading:
     def check(self, options: opts.Options, origins: Origins) -> Target:
         """The target, checked once for each change of host or options. Raises OptionError and TargetError."""
         if self._checked is None or self._checked[:2] != (options, origins.url):
-            target = check(partial(make_transport, options), origins, PROTOCOLS[options.protocol], options)
+            target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
             for note in target.notes:
                 _log.warning(note)
             self._checked = (options, origins.url, target)

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from tokenswarm.simulator.answer import Backend, Call
-from tokenswarm.simulator.dialects import DIALECTS, fastchat, ollama, openai_chat, tgi
+from tokenswarm.simulator.dialects import DIALECTS, fastchat, ollama, openai_chat, tgi, websocket_chat
 from tokenswarm.simulator.dialects.base import Dialect
 from tokenswarm.simulator.metrics import Metrics
 from tokenswarm.simulator.pacing import EngineLoop
@@ -23,6 +23,7 @@ from tokenswarm.simulator.plan import Style
 from tokenswarm.simulator.request import ApiError
 from tokenswarm.simulator.sendlog import SendLog, SendRecord
 from tokenswarm.simulator.text import Tape
+from tokenswarm.simulator.websocket import Conversations
 from tokenswarm.simulator.wire import SentResponse, Wire
 
 MAX_BODY_BYTES = 64 << 20
@@ -41,6 +42,7 @@ class Simulator:
         self, engine_loop: EngineLoop, *, model: str, style: Style, seed: int, api_key: str | None, log: SendLog | None
     ) -> None:
         self._backend = Backend(engine_loop, model, style, Tape(seed), seed)
+        self._conversations = Conversations(self._backend, self._authorise, self._account)
         self._metrics = Metrics(engine_loop)
         self._model = model
         self._api_key = api_key
@@ -71,6 +73,7 @@ class Simulator:
         ]
         for method, path, listing in listings:
             app.router.add_route(method, f"{base_path}{path}", partial(self._list, listing))
+        app.router.add_get(f"{base_path}{websocket_chat.WebSocketChat.path}", self._conversations.converse)
         app.router.add_get(f"{base_path}/metrics", self._page)
         app.router.add_get(f"{base_path}/health", self._health)
         app.router.add_route("*", "/{path:.*}", self._unknown)
@@ -94,7 +97,7 @@ class Simulator:
 
     async def _unknown(self, request: web.Request) -> web.StreamResponse:
         served = ", ".join([dialect.path for dialect in DIALECTS])
-        message = f"{request.method} {request.path} is not served; {served}, /v1/models, /metrics, /health are."
+        message = f"{request.method} {request.path} is not served; {served}, /ws, /v1/models, /metrics, /health are."
         return web.Response(status=404, body=_OPENAI.refusal(ApiError(404, message)), content_type="application/json")
 
     async def _generate(self, dialect: Dialect[Any], request: web.Request) -> web.StreamResponse:

@@ -58,10 +58,9 @@ class Call(Generic[StateT]):
         while True:
             self.attempts += 1
             self._attempt(fresh=self.attempts > 1)
-            answered = self.exchange.response_bytes > 0
             error = self.exchange.error
             broke = error is not None and error.error_class in ("truncated", "connect")
-            if not (self.connection_reused and broke and not answered and self._died_at_once()):
+            if not (self.connection_reused and broke and not self.exchange.answered and self._died_at_once()):
                 del self._new_exchange  # holds our owner's method: no cycles for the garbage collector
                 return
             # The server had given up the idle connection just as we took it. Later it would have been a failure.

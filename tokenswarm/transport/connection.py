@@ -35,8 +35,13 @@ RECORD_BYTES: Final = 16384
 class Exchange(Protocol):
     """What a connection pushes into."""
 
-    awaits_first_byte: bool
-    finished: bool
+    @property
+    def awaits_first_byte(self) -> bool:
+        """Whether nothing of an answer has come."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer has come, or never will."""
 
     def feed(self, data: bytes, at: int, low: int, handled: int, clock: Clock) -> None:
         """Bytes that arrived in (low, at], by this clock."""

@@ -62,7 +62,9 @@ class HttpExchange(ReplyState):
         error = None
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as raised:
+        except httptools.HttpParserUpgrade as raised:
+            error = self.upgraded(data[raised.args[0] :])
+        except httptools.HttpParserError as raised:
             error = _parser_error(raised)
         self.read_ended(handled)
         if error is not None and not self._complete:
@@ -70,6 +72,10 @@ class HttpExchange(ReplyState):
         elif self._complete and not self.finished:
             self.reusable = error is None and self._keep_alive
             self.conclude(at)
+
+    def upgraded(self, rest: bytes) -> RequestError | None:
+        """The server speaks another protocol from now on, which `rest` is the first of: what is wrong with that."""
+        return RequestError("malformed", "the server switched to another protocol, unasked")
 
     # What the parser calls
 

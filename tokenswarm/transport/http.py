@@ -1,7 +1,4 @@
-"""HTTP/1.1 requests over stamped connections: pool and deadlines.
-
-A greenlet sleeps once a request, not once a chunk: the event loop pushes what arrives into the exchange.
-"""
+"""The fast transport: HTTP/1.1 over stamped connections."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from collections.abc import Callable, Mapping
 import gevent
 from gevent.event import Event
 
-from tokenswarm.errors import RequestError
 from tokenswarm.protocols.base import WireProtocol, WireRequest
 from tokenswarm.timing import Tally, Timeline
-from tokenswarm.transport.base import Call, Limits, own_headers
+from tokenswarm.transport.base import Client, Limits, own_headers
 from tokenswarm.transport.clock import KERNEL_STAMPS, LoopClock, StampKeeper
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.origin import Origin
+from tokenswarm.transport.stamped import StampedCall, StampedClient, waking
 from tokenswarm.transport.tls import tls_context
 
 
@@ -42,7 +39,7 @@ class FastTransport:
         self.origin = origin
         self.limits = limits
         self.keep_alive = keep_alive
-        self.tls = tls_context(insecure, ca_bundle, client_cert) if origin.scheme == "https" else None
+        self.tls = tls_context(insecure, ca_bundle, client_cert) if origin.secure else None
         self.clock = LoopClock(gevent.get_hub().loop)
         lines = {"Host": origin.netloc, **headers, "Accept-Encoding": "identity"}
         if not keep_alive:
@@ -51,7 +48,7 @@ class FastTransport:
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._stamp_keeper = StampKeeper()
 
-    def client(self) -> HttpClient:
+    def client(self) -> Client:
         """Connections for one user."""
         return HttpClient(self)
 
@@ -70,14 +67,16 @@ class FastTransport:
         self._stamp_keeper.close()
 
 
-class HttpClient:
+class HttpClient(StampedClient[Connection]):
     """One user's connections: as many as it has requests in flight, kept alive between them."""
 
     def __init__(self, transport: FastTransport) -> None:
+        super().__init__(transport.keep_alive)
         self.transport = transport
-        self.busy: set[Connection] = set()
-        self._idle: list[Connection] = []
-        self._retired = False
+
+    def connection(self) -> Connection:
+        """As `StampedClient` has it."""
+        return Connection(self.transport.origin, self.transport.clock, self.transport.tls)
 
     def call(
         self,
@@ -92,38 +91,9 @@ class HttpClient:
         """A request, ready to `run`."""
         return HttpCall(self, protocol, request, request_id, timeline, tally, on_first_token, expect_stream)
 
-    def take(self) -> Connection | None:
-        """The connection used last, if one is idle and still open."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.alive:
-                return connection
-        return None
 
-    def release(self, connection: Connection, reusable: bool) -> None:
-        """Keep it for the next request, or close it."""
-        self.busy.discard(connection)
-        if reusable and connection.alive and self.transport.keep_alive and not self._retired:
-            connection.detach()
-            self._idle.append(connection)
-        else:
-            connection.close()
-
-    def retire(self) -> None:
-        """Keep no connection any more; those in use go on to the end of their request."""
-        self._retired = True
-        while self._idle:
-            self._idle.pop().close()
-
-    def close(self) -> None:
-        """Close every connection; a request in flight ends now, as a failure."""
-        self.retire()
-        for connection in list(self.busy):
-            connection.abort("the run is over")
-
-
-class HttpCall(Call[HttpExchange]):
-    """One request over stamped connections."""
+class HttpCall(StampedCall[Connection, HttpExchange]):
+    """One HTTP request."""
 
     def __init__(
         self,
@@ -138,72 +108,22 @@ class HttpCall(Call[HttpExchange]):
     ) -> None:
         self._client = client
         self._data = client.transport.head(request, request_id) + request.body
-        # Woken at the end, and where a time limit comes nearer: at the end mark, and at the first output if stalls have
-        # a limit.
-        wake = self._wake = Event()
         limits = client.transport.limits
-
-        def first_token() -> None:
-            wake.set()
-            if on_first_token is not None:
-                on_first_token()
+        wake = self._wake = Event()
+        first = waking(wake, limits, on_first_token)
 
         def new_exchange() -> HttpExchange:
             wake.clear()
             decoder = None if request.decoder is None else request.decoder()
-            first = on_first_token if limits.stall is None else first_token
             exchange = HttpExchange(protocol, timeline, tally, wake.set, first, expect_stream, decoder)
             exchange.on_end_mark = wake.set
             return exchange
 
         super().__init__(limits, timeline, new_exchange)
 
-    def _attempt(self, fresh: bool) -> None:
-        line, exchange, transport = self.timeline, self.exchange, self._client.transport
-        connection = None if fresh else self._client.take()
-        self.connection_reused = connection is not None
-        if connection is None:
-            connection = Connection(transport.origin, transport.clock, transport.tls)
-        self._client.busy.add(connection)
-        try:
-            if not self.connection_reused:
-                connection.open(min(self._limits.connect, self._remaining()))
-                line.dns_ns, line.tcp_ns, line.tls_ns = connection.dns_ns, connection.tcp_ns, connection.tls_ns
-            self.remote_addr = connection.remote_addr
-            self._send(connection, exchange)
-            self._wait(connection, exchange)
-        except RequestError as error:
-            exchange.fail(error, time.monotonic_ns())
-        finally:
-            self._client.release(connection, line.sent is not None and exchange.finished and exchange.reusable)
-
-    def _send(self, connection: Connection, exchange: HttpExchange) -> None:
+    def _hand_over(self, connection: Connection, exchange: HttpExchange) -> None:
         began = time.monotonic_ns()
-        timer = gevent.Timeout(self._remaining())
-        with timer:
-            try:
-                connection.attach(exchange)
-                self.timeline.sent = connection.send(self._data)
-            except gevent.Timeout as fired:
-                if fired is not timer:
-                    raise
-                raise self._missed("total_timeout", self._limits.total) from None
+        connection.attach(exchange)
+        self.timeline.sent = connection.send(self._data)
         self.timeline.send_ns = self.timeline.sent - began
         self.request_bytes = len(self._data)
-
-    def _wait(self, connection: Connection, exchange: HttpExchange) -> None:
-        while not exchange.finished:
-            due, _, _ = self._deadline()
-            now = time.monotonic_ns()
-            if now < due:
-                self._wake.wait((due - now) / 1e9)
-                self._wake.clear()
-                continue
-            connection.read_now()  # what came in time but was not read yet counts
-            due, error_class, limit = self._deadline()
-            if exchange.finished or now < due:
-                continue
-            if exchange.done_at is not None:
-                exchange.conclude(now)
-            else:
-                exchange.fail(self._missed(error_class, limit), now)

@@ -9,7 +9,9 @@ import msgspec
 
 from tokenswarm.errors import OptionError
 
-_SCHEMES = {"http": 80, "https": 443}
+_SCHEMES = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_SECURE = ("https", "wss")
+WEBSOCKET_SCHEMES = ("ws", "wss")
 _FUNCTION = "custom"
 
 
@@ -28,6 +30,11 @@ class Origin(msgspec.Struct, frozen=True):
         return host if self.port == _SCHEMES[self.scheme] else f"{host}:{self.port}"
 
     @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.scheme in _SECURE
+
+    @property
     def url(self) -> str:
         """The whole, for people."""
         if self.scheme == _FUNCTION:
@@ -35,7 +42,10 @@ class Origin(msgspec.Struct, frozen=True):
         return f"{self.scheme}://{self.netloc}{self.base}"
 
     def path(self, path: str) -> str:
-        """A protocol's path under the base. A base that already ends in /v1, as people paste it, is not doubled."""
+        """A protocol's path under the base. A base that already ends in /v1, or in all of the path, as people paste it,
+        is not doubled."""
+        if self.base.endswith(path):
+            return self.base
         if self.base.endswith("/v1") and path.startswith("/v1/"):
             return self.base + path[3:]
         return self.base + path
@@ -87,7 +97,7 @@ def parse_origin(url: str) -> Origin:
     except ValueError as error:
         raise OptionError(f"--host {url!r}: {error}") from None
     if parts.scheme not in _SCHEMES:
-        raise OptionError(f"--host {url!r}: the scheme is {parts.scheme!r}; it must be http or https")
+        raise OptionError(f"--host {url!r}: the scheme is {parts.scheme!r}; it must be http, https, ws or wss")
     if not parts.hostname:
         raise OptionError(f"--host {url!r}: no host name in it")
     if parts.username or parts.password:

@@ -114,6 +114,11 @@ class ReplyState:
         """When the protocol's own end mark, or an error, arrived; the HTTP body may still be open."""
         return self._done_at
 
+    @property
+    def answered(self) -> bool:
+        """Whether anything of an answer has come."""
+        return self.response_bytes > 0
+
     # What a transport tells
 
     def read_began(self, size: int, at: int, low: int, clock: Clock) -> None:
