@@ -78,16 +78,18 @@ while time.monotonic() < end:
     pass
 """
 SENDER = """
-import os, signal, socket, sys, time
+import glob, os, signal, socket, sys, time
 reader, stops, core, fd = map(int, sys.argv[1:])
 os.sched_setaffinity(0, {core})
 peer = socket.socket(fileno=fd)
+def all_stopped():
+    return all(") T " in open(stat).read() for stat in glob.glob(f"/proc/{reader}/task/*/stat"))
 for _ in range(30):
     time.sleep(0.03)
     if stops:
         os.kill(reader, signal.SIGSTOP)
     give_up = time.monotonic() + 1
-    while stops and ") T " not in open(f"/proc/{reader}/stat").read() and time.monotonic() < give_up:
+    while stops and not all_stopped() and time.monotonic() < give_up:
         pass
     try:
         print(time.monotonic_ns())
