@@ -105,8 +105,7 @@ def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: 
     late = [row for row in rows if float(row["client_lag_ms"]) > 40]
     assert len(late) > len(rows) / 2, "the client was not late, or this test shows nothing"
     merged = sum(line["late_merged_reads"] for line in run.intervals())
-    chunks = sum(line["chunks"] for line in run.intervals())
-    assert merged < chunks / 100 if reading == "thread" else merged > 10
+    assert reading == "thread" or merged > 10, "nothing was merged, or this test shows nothing"
     for row in rows:
         sent = log[row["name"]]
         if sent["inexact"]:

@@ -112,16 +112,20 @@ def test_a_websocket_of_ones_own_for_each_request_in_flight(talkers: Any) -> Non
 def test_arrivals_are_the_kernels_even_when_the_client_sleeps(talkers: Any) -> None:
     def script(socket: Socket) -> None:
         socket.query()
-        time.sleep(0.05)
+        time.sleep(0.1)
         socket.send(so_far("a"))
-        time.sleep(0.4)
+        time.sleep(0.6)
         socket.send(message(END))
         socket.peer.stop.wait(5)
 
     with scripted(speaking(script)) as server:
         caller = talkers(server.url)
-        gevent.spawn_later(0.01, time.sleep, 0.2)
-        call = caller.call()
+        call = caller.prepare()
+        turn = gevent.spawn(call.run)
+        while call.timeline.sent is None:
+            gevent.sleep(0.001)
+        time.sleep(0.5)
+        turn.join()
         sent = server.peers[0].sent[1]
     line = call.timeline
     assert outcome(call) == ("a", None)
