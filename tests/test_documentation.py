@@ -85,6 +85,9 @@ def test_locust_commands_run(command: str, tmp_path: Path, quick_simulator: Runn
     short = ["-u", "2", "-r", "2", "-t", "2s"]
     if "--headless" not in words:
         short += ["--autostart", "--autoquit", "0", "--web-port", str(free_port())]
+    if "--processes" in words:
+        port = str(free_port())
+        short += ["--master-bind-port", port, "--master-port", port]
     with locust(tmp_path, *words[3:], *short, locustfile=ROOT / words[2]) as process:
         assert process.wait() == 0, process.output
     assert "ok" in {row["status"] for row in process.rows()}

@@ -17,7 +17,7 @@ from tokenswarm.errors import OptionError
 from tokenswarm.options import parse, proxy_url, secret_values
 from tokenswarm.run import make_transport
 from tokenswarm.transport.base import Limits
-from tokenswarm.transport.origin import parse_origin
+from tokenswarm.transport.origin import parse_origins
 
 # Proxies
 
@@ -158,4 +158,4 @@ def test_a_client_certificate_that_is_none_is_named(tmp_path: Path, transport: s
     (tmp_path / "client.pem").write_text("nothing of the kind")
     options = parse({"client_cert": str(tmp_path / "client.pem"), "transport": transport}, {})
     with pytest.raises(OptionError, match="--client-cert"):
-        make_transport(options, parse_origin("https://127.0.0.1:9"))
+        make_transport(options, parse_origins("https://127.0.0.1:9"))

@@ -115,12 +115,15 @@ def test_a_late_python_has_exact_stamps_and_no_merged_reads(callers: Any) -> Non
             time.sleep(0.02)
         peer.send(event("", "stop") + DONE + END)
 
-    with scripted(script) as server:
-        caller = callers(server.url)
-        gevent.spawn_later(0.03, time.sleep, 0.3)
-        call = caller.call()
-        sent = server.peers[0].sent
-    line = call.timeline
+    for _ in range(5):  # on a busy machine the server may not send while we are late
+        with scripted(script) as server:
+            caller = callers(server.url)
+            gevent.spawn_later(0.03, time.sleep, 0.3)
+            call = caller.call()
+            sent = server.peers[0].sent
+        line = call.timeline
+        if (line.client_lag_ns or 0) > 0.1 * SECOND:
+            break
     assert call.exchange.kernel_clock
     assert line.client_lag_ns is not None
     assert line.client_lag_ns > 0.1 * SECOND, "the client was late, or this test shows nothing"
