@@ -93,7 +93,7 @@ def test_rows_say_what_was_sent_and_when(tmp_path: Path, shape: str) -> None:
         assert sent["sent_ns"][0] - 10_000 <= first < sent["done_ns"][0] + LATE_MS * 1e6
         last = started + float(row["last_token_ms"]) * 1e6
         assert sent["sent_ns"][-1] - 10_000 <= last < sent["done_ns"][-1] + LATE_MS * 1e6
-    assert exact > len(rows) / 2
+    assert exact > len(rows) / 10, "most chunks were merged: this shows nothing"
 
 
 def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: str) -> None:
