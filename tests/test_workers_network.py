@@ -58,6 +58,8 @@ def times_are_the_masters(run: Swarm, server: Running, worker: LocustProcess, th
         served_ms = (sent["sent_ns"][0] - sent["received_ns"]) / 1e6
         more.append(float(row["ttft_sent_ms"]) - served_ms)
     assert len(back) > 10
+    stamped = [row for row in rows if row["ttft_low_ms"] == row["ttft_ms"]]
+    assert len(stamped) > len(rows) / 2, "the kernel's stamps were not taken for its own clock's"
     for way, least_ms in ((there, there_ms), (back, back_ms)):
         assert min(way) > least_ms - sure_ms
         assert statistics.median(way) < least_ms + sure_ms + LATE_MS

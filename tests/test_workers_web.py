@@ -102,6 +102,7 @@ def a_refused_start_is_shown_on_the_page_and_can_be_mended(folder: Path) -> None
         page = page_of(run)
         page.swarm(2, host=f"http://127.0.0.1:{free_port()}")
         run.until(lambda: any("refused" in e["msg"] for e in page.get("/exceptions")["exceptions"]))
+        run.until(lambda: run.manifest["end"] is not None)
         run.until(lambda: page.state() in ("stopped", "ready"))
         page.swarm(2, host=server.url, extra_body="{oops")
         run.until(lambda: any("--extra-body" in e["msg"] for e in page.get("/exceptions")["exceptions"]))

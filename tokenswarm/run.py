@@ -103,6 +103,8 @@ class Run:
             options.save_responses,
         )
         self._before_tick = before_tick
+        if before_tick is not None:  # a run may end before its first second has
+            before_tick(self.recorder)
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._secrets = secret_values(options)
