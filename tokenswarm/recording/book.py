@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
 from tokenswarm.recording.ledger import FINISHED, LATE, LOST, Ledger, Seat
 from tokenswarm.recording.messages import Batch, Done
 from tokenswarm.timing import Anchor
+
+SILENT_SECONDS: Final = 5.0
+"""A worker reports once a second; after so long somebody should know."""
 
 
 class Book:
@@ -149,8 +152,16 @@ class Book:
             self._boundary("target", asked)
 
     def tick(self) -> None:
-        """Once a second: what has changed goes into run.json."""
+        """Once a second: what has changed goes into run.json, and whoever has fallen silent is named."""
         self.note_target()
+        now = time.monotonic()
+        for seat in self.ledger:
+            worker = seat.worker
+            silent = bool(worker.client_id) and now - seat.heard > SILENT_SECONDS and not seat.complete
+            if silent and not seat.said_to_be_silent:
+                text = f"{_named(seat)} has said nothing for {SILENT_SECONDS:g} s"
+                self._say(f"{text}; it had {worker.in_flight} requests in flight.")
+            seat.said_to_be_silent = silent
         if self._changed:
             self._write_manifest()
 
@@ -165,6 +176,7 @@ class Book:
         self.rows_written -= self.rows_lost
         for sentence in sentences:
             self.problem(sentence)
+        self._load = self._asked_load()
         self._ended = time.monotonic_ns()
         self._boundary("stopped", 0)
         self._write_manifest()
@@ -214,6 +226,8 @@ class Book:
         self._changed = True
 
     def _write_manifest(self) -> None:
+        if not self.ended:  # afterwards Locust's options are those of the next run
+            self._load = self._asked_load()
         self._changed = False
         problem = self._directory.write_json("run.json", self._manifest())
         if problem:
@@ -235,7 +249,7 @@ class Book:
             "user_classes": [
                 {"name": user.__name__, "think_time": _thinks(user)} for user in self.environment.user_classes
             ],
-            "load": self._load(),
+            "load": self._load,
             "workers": [msgspec.to_builtins(seat.worker) for seat in self.ledger],
             "start": manifest.instant(anchor.wall_ns, anchor.monotonic_ns),
             "end": None if ended is None else manifest.instant(anchor.wall_ns + ended - anchor.monotonic_ns, ended),
@@ -249,7 +263,7 @@ class Book:
             "verdict": self._verdict,
         }
 
-    def _load(self) -> dict[str, Any]:
+    def _asked_load(self) -> dict[str, Any]:
         given = self.environment.parsed_options
         shape = self.environment.shape_class
         return {

@@ -53,6 +53,7 @@ class Seat:
         self.exceptions: dict[str, int] = {}
         self.heard = 0.0
         """When anything came from it, on whatever clock the caller uses."""
+        self.said_to_be_silent = False
         self.pid_here: int | None = None
         """Its process, if that is one of this machine."""
         self._next = 0
@@ -129,8 +130,14 @@ class Ledger:
             raise MessageError(f"it claims to be worker {index}, and that is not who sent it")
         return seat
 
+    def expect(self, client_id: str) -> None:
+        """Another worker has come, and is given users; whether it will take a seat is to be seen."""
+        taken = max([*self._order.values(), *self._seats, self.expected - 1])
+        if not any(seat.worker.client_id == client_id for seat in self._seats.values()):
+            self._order.setdefault(client_id, taken + 1)
+
     def absent(self) -> list[str]:
-        """Clients that were there at the start and never took their seat."""
+        """Clients that were given users and never took their seat."""
         return [client_id for client_id, index in self._order.items() if index not in self._seats]
 
     def totals(self) -> Totals:

@@ -42,6 +42,8 @@ class Totals(msgspec.Struct):
     """Running users, summed over time."""
     whole_tokens: int = 0
     """Output tokens of replies that were not streamed."""
+    seconds: float = 0.0
+    """That this covers; of several workers, summed."""
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))

@@ -184,6 +184,7 @@ class Recorder:
         self.totals.characters += tally.characters
         running, asked = self._users()
         self.totals.user_seconds += running * (now - self._since) / 1e9
+        self.totals.seconds += (now - self._since) / 1e9
         line = {
             "worker": self.worker,
             "seq": self._sequence,

@@ -66,7 +66,8 @@ def _users(run: Run, phases: Phases) -> Iterator[Measured]:
     there = flow.workers_over_time(run, "users")
     shares = []
     for window in () if phases.whole_run else phases.windows:
-        inside = there[(there.index >= window.start) & (there.index < window.end)].dropna()
+        # What a worker told in a second that reaches out of the window may be of after it.
+        inside = there[(there.index >= window.start) & (there.index + 1 <= window.end)].dropna()
         if window.users and len(inside):
             shares.append(float(inside.median()) / window.users)
     if shares:

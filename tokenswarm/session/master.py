@@ -42,6 +42,8 @@ from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
 from tokenswarm.transport.origin import Origins
 
+WORKERS_PORT: Final = 5557
+"""Where Locust's workers look for a master if nothing is said."""
 SILENT_SECONDS: Final = 40.0
 """A worker that said nothing for so long is not waited for any more."""
 STOP_MARGIN_SECONDS: Final = 60.0
@@ -84,6 +86,7 @@ class MasterSession(Session):
         self._hear(Batch, self._on_batch)
         self._hear(Done, self._on_done)
         options = opts.parse(self.given, sends=False)
+        self._check_ports()
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
         if self.needs_host:
@@ -97,11 +100,21 @@ class MasterSession(Session):
         self.watch_signals()
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
+        events.worker_connect.add_listener(self._on_worker_connect)
         events.spawning_complete.add_listener(self._on_spawned)
         events.test_stopping.add_listener(self._on_stopping)
         events.test_stop.add_listener(self._on_stop)
         events.quitting.add_listener(self._on_quitting)
         events.quit.add_listener(self._on_quit)
+
+    def _check_ports(self) -> None:
+        own, theirs = self.given.master_bind_port, self.given.master_port
+        if own != theirs and (self.given.processes or theirs != WORKERS_PORT):
+            raise OptionError(
+                f"--master-port {theirs} is where workers look for a master, and this master listens on {own}: give it "
+                f"--master-bind-port {theirs}"
+            )
+        _log.info("Waiting for workers on %s, port %d", self.given.master_bind_host, own)
 
     def close(self) -> None:
         """As `Session` has it."""
@@ -130,6 +143,11 @@ class MasterSession(Session):
         self.accept_after_refusal()
         self._origins, self._drain, self._cut_by, self._refused = origins, None, None, False
         self._books[book.run_id] = book
+
+    def _on_worker_connect(self, client_id: str, **_: Any) -> None:
+        """In the middle of a run, Locust gives it users at once, whosever worker it is."""
+        if self.book is not None and self._drain is None:
+            self.book.ledger.expect(client_id)
 
     def _workers(self) -> list[str]:
         runner = self.environment.runner

@@ -50,13 +50,14 @@ class LiveLine:
         self._greenlet.kill(block=False)
 
     def _print(self) -> None:
-        began = then = time.monotonic()
+        began = time.monotonic()
         ledger = self._book.ledger
         before = ledger.totals()
         while True:
             gevent.sleep(EVERY_SECONDS)
             now, current = time.monotonic(), ledger.totals()
             users = self._book.environment.runner.user_count
-            text = line(now - then, now - began, users, ledger.in_flight(), current, before)
-            print(text, flush=True)
-            before, then = current, now
+            # Reports come a second at a time: the seconds that they cover, not those that went by here.
+            seconds = (current.seconds - before.seconds) / max(1, len(ledger)) or EVERY_SECONDS
+            print(line(seconds, now - began, users, ledger.in_flight(), current, before), flush=True)
+            before = current
