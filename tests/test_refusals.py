@@ -97,6 +97,12 @@ def test_a_bundle_that_holds_no_certificate(tmp_path: Path) -> None:
     assert "PEM" in said
 
 
+@pytest.mark.parametrize("who", ["--master", "--processes=2"])
+def test_a_masters_port_that_is_meant_for_its_workers(tmp_path: Path, who: str) -> None:
+    said = refused(tmp_path, who, "--master-port", "5999", "--host", "http://127.0.0.1:9")
+    assert "--master-bind-port 5999" in said
+
+
 def test_a_master_for_other_machines_needs_a_host_that_they_reach(tmp_path: Path) -> None:
     said = refused(tmp_path, "--master", "--master-bind-host", "0.0.0.0", "--master-bind-port", "0")
     assert "--host is missing" in said
