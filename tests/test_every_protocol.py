@@ -21,4 +21,4 @@ def test_chat_runs_over_it(tmp_path: Path, quick_simulator: Running, name: str) 
     assert {(row["status"], row["protocol"], row["clock"]) for row in rows} == {("ok", name, "kernel")}
     streamed = {row["id"] for row in rows if row["ttft_ms"]}
     assert len(streamed) == (len(rows) if PROTOCOLS[name].streams else 0)
-    assert all(float(row["ttft_ms"]) < float(row["e2e_ms"]) for row in rows if row["id"] in streamed)
+    assert all(float(row["ttft_ms"]) <= float(row["e2e_ms"]) for row in rows if row["id"] in streamed)
