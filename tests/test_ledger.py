@@ -118,12 +118,3 @@ def test_what_workers_tell_is_added_up() -> None:
     assert ledger.totals().ok == 4
     assert ledger.in_flight() == 6
     assert ledger.exceptions() == {"a": 5, "b": 5, "x": 2}
-
-
-def test_a_worker_that_came_later_and_never_took_its_seat_is_absent_too() -> None:
-    ledger = Ledger(["a"])
-    ledger.join("a")
-    for client_id in ("a", "stranger", "stranger", "late"):
-        ledger.expect(client_id)
-    assert ledger.join("late").worker.index == 2
-    assert ledger.absent() == ["stranger"]

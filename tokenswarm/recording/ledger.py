@@ -130,14 +130,8 @@ class Ledger:
             raise MessageError(f"it claims to be worker {index}, and that is not who sent it")
         return seat
 
-    def expect(self, client_id: str) -> None:
-        """Another worker has come, and is given users; whether it will take a seat is to be seen."""
-        taken = max([*self._order.values(), *self._seats, self.expected - 1])
-        if not any(seat.worker.client_id == client_id for seat in self._seats.values()):
-            self._order.setdefault(client_id, taken + 1)
-
     def absent(self) -> list[str]:
-        """Clients that were given users and never took their seat."""
+        """Clients that were there at the start and never took their seat."""
         return [client_id for client_id, index in self._order.items() if index not in self._seats]
 
     def totals(self) -> Totals:

@@ -100,7 +100,6 @@ class MasterSession(Session):
         self.watch_signals()
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
-        events.worker_connect.add_listener(self._on_worker_connect)
         events.spawning_complete.add_listener(self._on_spawned)
         events.test_stopping.add_listener(self._on_stopping)
         events.test_stop.add_listener(self._on_stop)
@@ -143,11 +142,6 @@ class MasterSession(Session):
         self.accept_after_refusal()
         self._origins, self._drain, self._cut_by, self._refused = origins, None, None, False
         self._books[book.run_id] = book
-
-    def _on_worker_connect(self, client_id: str, **_: Any) -> None:
-        """In the middle of a run, Locust gives it users at once, whosever worker it is."""
-        if self.book is not None and self._drain is None:
-            self.book.ledger.expect(client_id)
 
     def _workers(self) -> list[str]:
         runner = self.environment.runner
