@@ -48,7 +48,7 @@ class LocustProcess:
                 start_new_session=True,  # for a signal to it and the workers that it forks, as from a terminal
             )
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 120) -> int:
         return self.process.wait(seconds)
 
     @property
@@ -64,7 +64,7 @@ class LocustProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def until(self, condition: Any, seconds: float = 30) -> Any:
+    def until(self, condition: Any, seconds: float = 60) -> Any:
         """Wait until `condition()` is true, and return what it gave."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:
