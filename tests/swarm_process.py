@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ CHECK_ID = "tokenswarm-check"
 """The id of the small request that is made before a run; it has no row."""
 
 
+PATIENCE = 120.0
+"""Seconds that anything may take, on a machine that does many things at once."""
+
 Claim = Callable[[Path], None]
 
 
-def all_hold(folder: Path, *claims: Claim, at_once: int = 4) -> None:
-    """Checks claims, each in a folder of its own. They mostly wait for processes, so several are checked at once."""
-    with ThreadPoolExecutor(at_once) as pool:
+def all_hold(folder: Path, *claims: Claim) -> None:
+    """Checks claims, each in a folder of its own. They mostly wait for processes, so all are checked at once."""
+    with ThreadPoolExecutor(len(claims)) as pool:
         checked = []
         for claim in claims:
             own = folder / claim.__name__
@@ -40,9 +44,15 @@ def all_hold(folder: Path, *claims: Claim, at_once: int = 4) -> None:
 
 
 def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+    """A port that nobody listens at, and that is given only once: not one of those that the kernel gives to others."""
+    for port in _ports:
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return str(port)
+    raise AssertionError("no port is free")
+
+
+_ports = iter(range(random.randrange(10_000, 25_000), 32_000))
 
 
 def processes(count: int) -> tuple[str, ...]:
@@ -65,7 +75,10 @@ class Swarm:
         bind = ("--master", "--master-bind-port", self._port)
         self.master = LocustProcess(folder, *bind, *options, locustfile=locustfile, **settings)
         self.run_dir = self.master.run_dir
-        self.until = self.master.until
+
+    def until(self, condition: Any, seconds: float = PATIENCE) -> Any:
+        """Wait until `condition()` is true, and return what it gave."""
+        return self.master.until(condition, seconds)
 
     @property
     def master_address(self) -> str:
@@ -81,13 +94,12 @@ class Swarm:
         self.workers.append(worker)
         return worker
 
-    def wait(self, exit_code: int = 0, seconds: float = 90) -> None:
+    def wait(self, exit_code: int = 0, seconds: float = PATIENCE) -> None:
         """Until the master has ended, with this exit code, and all workers."""
         code = self.master.wait(seconds)
         assert code == exit_code, f"exit code {code}; output:\n{self.output}"
         for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.wait(30)
+            worker.wait(PATIENCE)
 
     def end(self) -> None:
         for process in (self.master, *self.workers):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import requests
 from locust_process import LocustProcess, locust, read_rows
 from simulator_process import Running, simulator
+from swarm_process import free_port
 
 
 class Page:
@@ -46,12 +46,6 @@ class Page:
 
     def state(self) -> str:
         return str(self.get("/stats/requests")["state"])
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 @pytest.fixture

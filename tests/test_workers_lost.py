@@ -18,6 +18,7 @@ from pathlib import Path
 from locust_process import read_rows
 from simulator_process import Running, simulator
 from swarm_process import (
+    PATIENCE,
     Swarm,
     all_hold,
     each_served_request_has_one_row,
@@ -32,8 +33,6 @@ from swarm_process import (
 )
 from test_web_ui import Page
 
-PATIENCE = 120.0
-"""Seconds that anything here may take, on a machine that does all of it at once."""
 UNSHIPPED_SECONDS = 3.0
 """A worker ships its rows every second, and a busy machine may be late with it."""
 
@@ -47,7 +46,6 @@ def test_nothing_is_lost_that_is_not_named(tmp_path: Path) -> None:
         a_paused_master_costs_nothing,
         a_paused_worker_delivers_what_it_held,
         a_killed_worker_costs_its_last_second,
-        at_once=6,
     )
 
 
@@ -59,7 +57,7 @@ def at_work(folder: Path, workers: int, *options: str) -> Iterator[tuple[Swarm, 
         simulator(folder, "--output-tokens", "20", quick=False) as server,
         headless_swarm(folder, workers, server.url, *load) as run,
     ):
-        run.until(run.all_at_work, PATIENCE)
+        run.until(run.all_at_work)
         yield run, server
 
 
@@ -72,12 +70,12 @@ def a_paused_worker_delivers_what_it_held(folder: Path) -> None:
         time.sleep(30)
         resume(first)
         before = len(run.rows_by_worker()[rank])
-        run.until(lambda: len(run.rows_by_worker()[rank]) > before + 10, PATIENCE)
+        run.until(lambda: len(run.rows_by_worker()[rank]) > before + 10)
         pause(second)
         run.master.interrupt()
         run.until(lambda: run.master.output.count("setting state to missing") == 2)
         resume(second)
-        run.wait(seconds=PATIENCE)
+        run.wait()
     assert is_whole(run, server)
 
 
@@ -88,12 +86,12 @@ def a_worker_that_wakes_when_the_master_is_gone_keeps_its_rows(folder: Path) -> 
         rank = run.entry(sleeper)["index"]
         pause(sleeper)
         run.master.interrupt()
-        assert run.master.wait(PATIENCE) == 4, run.output
+        assert run.master.wait() == 4, run.output
         assert run.entry(sleeper)["status"] == "lost"
         assert any(f"Worker {rank}" in problem and "lost" in problem for problem in run.manifest["problems"])
         assert run.json("summary.json")["verdict"]["level"] == "invalid"
         resume(sleeper)
-        sleeper.wait(PATIENCE)
+        sleeper.wait()
     assert str(run.rescue(rank)) in sleeper.output
     missing = set(served(server)) - ids_of(run.run_dir).keys()
     assert missing
@@ -109,22 +107,22 @@ def a_worker_that_wakes_after_the_run_is_late_and_its_rows_are_in(folder: Path) 
         swarm(folder, 2, "--host", server.url, "--web-port", free_port()) as run,
     ):
         page = Page(run.master)
-        run.until(lambda: "2 workers connected" in run.master.output, PATIENCE)
+        run.until(lambda: "2 workers connected" in run.master.output)
         page.swarm(4)
-        run.until(run.all_at_work, PATIENCE)
+        run.until(run.all_at_work)
         sleeper = run.workers[1]
         pause(sleeper)
         with ThreadPoolExecutor(1) as pool:
             stopped = pool.submit(page.stop, PATIENCE)
-            run.until(lambda: run.manifest["end"] is not None, PATIENCE)
+            run.until(lambda: run.manifest["end"] is not None)
             assert run.entry(sleeper)["status"] == "lost"
             resume(sleeper)
-            run.until(lambda: run.entry(sleeper)["status"] == "late", PATIENCE)
+            run.until(lambda: run.entry(sleeper)["status"] == "late")
             stopped.result()
         assert "came back" in run.master.output
         run.master.interrupt()
-        run.master.wait(PATIENCE)
-        sleeper.wait(PATIENCE)
+        run.master.wait()
+        sleeper.wait()
     assert each_served_request_has_one_row(server, run.run_dir)
     assert run.entry(sleeper)["missing_batches"] == 0
     assert run.manifest["rows"] == {"written": len(run.rows()), "lost": 0}
@@ -136,17 +134,17 @@ def a_killed_worker_costs_its_last_second(folder: Path) -> None:
         victims = [run.workers[1]]
         if os.geteuid() == 0:
             victims.append(run.join(prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")))
-            run.until(run.all_at_work, PATIENCE)
+            run.until(run.all_at_work)
         alive = {run.entry(run.workers[0])["index"]}
         lost = {*range(len(run.workers))} - alive
-        run.until(lambda: all(len(run.master.intervals_of(rank)) > 4 for rank in lost), PATIENCE)
+        run.until(lambda: all(len(run.master.intervals_of(rank)) > 4 for rank in lost))
         killed_at = time.monotonic_ns()
         for victim in victims:
             victim.process.kill()
             victim.wait()
         time.sleep(UNSHIPPED_SECONDS)
         run.master.interrupt()
-        assert run.master.wait(PATIENCE) == 4, run.output
+        assert run.master.wait() == 4, run.output
     missing = set(served(server)) - ids_of(run.run_dir).keys()
     assert workers_of(missing) <= lost
     ended = {line["id"]: line["end_ns"] for line in map(json.loads, server.log_path.read_text().splitlines())}
@@ -192,7 +190,7 @@ def a_paused_master_costs_nothing(folder: Path) -> None:
         pause(run.master)
         time.sleep(45)
         resume(run.master)
-        run.wait(seconds=PATIENCE)
+        run.wait()
     assert is_whole(run, server)
 
 

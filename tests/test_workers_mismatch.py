@@ -1,5 +1,4 @@
-"""Workers that do not fit: another version, another tokenswarm, none at all, or no way to the target. Each is named,
-and the others go on."""
+"""Workers that do not fit: another version, another tokenswarm, or none at all. Each is named, and the others go on."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from pathlib import Path
 
 from locust_process import CHAT
 from simulator_process import simulator
-from swarm_process import all_hold, each_served_request_has_one_row, headless_swarm
+from swarm_process import each_served_request_has_one_row, headless_swarm
 
 OTHER_VERSION = """
 import tokenswarm
@@ -29,33 +28,25 @@ class Chat(User):
 """
 
 
-def test_workers_that_do_not_fit_are_named_and_the_others_go_on(tmp_path: Path) -> None:
-    all_hold(
-        tmp_path,
-        another_version_another_schema_and_no_tokenswarm_at_all,
-        a_late_worker_without_a_way_to_the_target,
-    )
-
-
 def locustfile(folder: Path, name: str, code: str) -> Path:
     path = folder / f"{name}.py"
     path.write_text(code)
     return path
 
 
-def another_version_another_schema_and_no_tokenswarm_at_all(folder: Path) -> None:
+def test_another_version_another_schema_and_no_tokenswarm_at_all(tmp_path: Path) -> None:
     usual = CHAT.read_text()
     with (
-        simulator(folder, "--output-tokens", "20") as server,
-        headless_swarm(folder, 1, server.url, "--expect-workers", "4", "-u", "8", "-r", "8") as run,
+        simulator(tmp_path, "--output-tokens", "20") as server,
+        headless_swarm(tmp_path, 1, server.url, "--expect-workers", "4", "-u", "8", "-r", "8") as run,
     ):
-        older = run.join(locustfile=locustfile(folder, "older", OTHER_VERSION + usual))
-        run.join(locustfile=locustfile(folder, "other", OTHER_SCHEMA + usual))
-        run.join(locustfile=locustfile(folder, "plain", NO_TOKENSWARM))
+        older = run.join(locustfile=locustfile(tmp_path, "older", OTHER_VERSION + usual))
+        run.join(locustfile=locustfile(tmp_path, "other", OTHER_SCHEMA + usual))
+        run.join(locustfile=locustfile(tmp_path, "plain", NO_TOKENSWARM))
         run.until(lambda: run.all_at_work(2))
         run.until(lambda: len(run.rows()) > 100)
         run.master.interrupt()
-        assert run.master.wait(60) == 4, run.output
+        assert run.master.wait() == 4, run.output
         for worker in (run.workers[0], older):
             worker.wait()
     assert each_served_request_has_one_row(server, run.run_dir)
@@ -70,22 +61,3 @@ def another_version_another_schema_and_no_tokenswarm_at_all(folder: Path) -> Non
     assert any("0.0.7" in problem for problem in manifest["problems"])
     assert "schema 99, here 1" in run.master.output
     assert run.json("summary.json")["verdict"]["level"] == "invalid"
-
-
-def a_late_worker_without_a_way_to_the_target(folder: Path) -> None:
-    key = {"SIMULATOR_API_KEY": "secret-of-the-test"}
-    with (
-        simulator(folder, "--output-tokens", "20", "--require-key", env=key) as server,
-        headless_swarm(folder, 0, server.url, "-u", "2", "-r", "2") as run,
-    ):
-        run.join(env={"LLM_API_KEY": key["SIMULATOR_API_KEY"]})
-        run.until(lambda: run.all_at_work())
-        run.join(env={"LLM_API_KEY": "another-key"})
-        run.until(lambda: "401" in run.master.output)
-        before = len(run.rows())
-        run.until(lambda: len(run.rows()) > before + 50)
-        run.master.interrupt()
-        run.wait()
-    assert each_served_request_has_one_row(server, run.run_dir)
-    assert any("401" in problem for problem in run.manifest["problems"])
-    assert {row["status"] for row in run.rows()} == {"ok"}

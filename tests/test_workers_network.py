@@ -7,7 +7,6 @@ compared with the simulator's log of what it sent, when.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +24,8 @@ from swarm_process import Swarm, headless_swarm, is_whole
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps are Linux's")
 
 LATE_MS = 5.0
-"""Between the simulator's note before a send and the kernel's stamp; the machine may be busy with others."""
+"""Between the simulator's note before a send and the kernel's stamp, in the best of many cases: the machine may be busy
+with others."""
 PACE = ("--decode-base", "10", "--prefill-base", "30", "--output-tokens", "30")
 REPLIES = ("--output-tokens", "30", "--extra-body", '{"ignore_eos": true}')
 
@@ -61,10 +61,8 @@ def times_are_the_masters(run: Swarm, server: Running, worker: LocustProcess, th
     stamped = [row for row in rows if row["ttft_low_ms"] == row["ttft_ms"]]
     assert len(stamped) > len(rows) / 2, "the kernel's stamps were not taken for its own clock's"
     for way, least_ms in ((there, there_ms), (back, back_ms)):
-        assert min(way) > least_ms - sure_ms
-        assert statistics.median(way) < least_ms + sure_ms + LATE_MS
-    assert min(more) > there_ms + back_ms - 0.01
-    assert statistics.median(more) < there_ms + back_ms + LATE_MS
+        assert least_ms - sure_ms < min(way) < least_ms + sure_ms + LATE_MS
+    assert there_ms + back_ms - 0.01 < min(more) < there_ms + back_ms + LATE_MS
 
 
 def test_a_wrong_clock_is_put_right(tmp_path: Path) -> None:
@@ -103,7 +101,7 @@ def test_a_slow_and_lossy_way_and_a_cable_pulled_out_cost_nothing(tmp_path: Path
         time.sleep(5)
         net.plug_in()
         before = len(run.rows_by_worker()[rank])
-        run.until(lambda: len(run.rows_by_worker()[rank]) > before + 20, 60)
+        run.until(lambda: len(run.rows_by_worker()[rank]) > before + 20)
     assert is_whole(run, server)
     assert run.manifest["problems"] == []
     entry = run.entry(remote)
@@ -132,7 +130,7 @@ def across(folder: Path, net: Network, clock: SkewedClock) -> Iterator[tuple[Swa
         with headless_swarm(folder, 0, server.url, *options, master_host=address, prefix=here) as run:
             run.join(prefix=there, env=clock.env)
             run.join(prefix=here)
-            run.until(lambda: run.all_at_work() and min(map(len, run.rows_by_worker().values())) > 20, 60)
+            run.until(lambda: run.all_at_work() and min(map(len, run.rows_by_worker().values())) > 20)
             yield run, server
             run.master.interrupt()
             run.wait()

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import gevent
 import psutil
+from locust.dispatch import UsersDispatcher
 from locust.exception import RPCError
 from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
 
@@ -37,6 +38,7 @@ from tokenswarm.recording.messages import (
     kind,
 )
 from tokenswarm.session.base import Session, machine
+from tokenswarm.session.dispatch import LastingDispatcher
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
@@ -96,6 +98,8 @@ class MasterSession(Session):
                     f"may come to {self.given.master_bind_host}: name a server that all of them reach."
                 )
             self._keeping.start_simulator()
+        if self.environment.dispatcher_class is UsersDispatcher:
+            self.environment.dispatcher_class = LastingDispatcher
         self._keep_quit_waiting()
         self.watch_signals()
         events = self.environment.events

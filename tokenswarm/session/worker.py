@@ -61,6 +61,8 @@ class WorkerSession(Session):
         self._assigned = Event()
         self._begun = Event()
         self._starting: gevent.Greenlet | None = None
+        self._answered = True
+        """Whether the master knows if this worker's load has begun."""
         self._finishing = ""
         """The run that the master has asked to finish."""
         self._resender: gevent.Greenlet | None = None
@@ -94,6 +96,7 @@ class WorkerSession(Session):
 
     def _on_start(self, **_: Any) -> None:
         """In the greenlet that hears the master, so whatever needs an answer is done in another one."""
+        self._answered = False
         self._begun.clear()
         self._assigned.clear()
         self._stop_pinging()
@@ -111,6 +114,7 @@ class WorkerSession(Session):
             why = str(error) if isinstance(error, TokenswarmError) else repr(error)
             _log.error("The load was not started here. %s", why)
             self._send(Ready(run=self._place.run, worker=self._place.worker, refused=one_line(why)))
+            self._answered = True
         finally:
             self._begun.set()
 
@@ -139,6 +143,7 @@ class WorkerSession(Session):
         self._correct_clock(run.recorder)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
+        self._answered = True
         _log.info("Load on %s, as worker %d of run %s", target.origins.url, place.worker, place.run)
 
     # The stop
@@ -178,7 +183,8 @@ class WorkerSession(Session):
         self._stop_pinging()
         run = self._loading.end()
         if run is None:
-            if self._place.run not in self._shippers:  # else it began, and was stopped twice
+            if not self._answered:
+                self._answered = True
                 self._send(Ready(run=self._place.run, worker=self._place.worker, refused="it was stopped before"))
             return
         try:
