@@ -14,6 +14,7 @@ from gevent import getcurrent
 from locust.exception import RPCError
 from locust.rpc import zmqrpc
 
+from tokenswarm.errors import MessageError
 from tokenswarm.record import one_line
 
 _log = logging.getLogger("tokenswarm")
@@ -77,15 +78,18 @@ class _Wanted(TypedDict):
 
 
 SHAPES: Final[dict[str, Any]] = {
-    "client_ready": Annotated[str, msgspec.Meta(min_length=1)] | Literal[-1],
+    "client_ready": Annotated[str, msgspec.Meta(pattern=r"^[\w.+-]{1,100}$")] | Literal[-1],
+    "client_stopped": Any,
     "exception": _Raised,
     "heartbeat": _Heartbeat,
     "locustfile": _Wanted,
     "logs": _Logs,
+    "quit": Any,
+    "spawning": Any,
     "spawning_complete": _Users,
     "stats": _Stats,
 }
-"""What Locust reads of its own messages, without a look at it."""
+"""What Locust reads of its own messages, without a look at it; of some it reads nothing."""
 OF_WORKERS: Final = ("exception", "logs", "stats")
 """What Locust would take from anybody."""
 
@@ -95,6 +99,9 @@ def keep_listening(runner: Any) -> None:
     handle = runner.handle_message
 
     def handle_message(client_id: str, message: Any) -> None:
+        if not client_id.isprintable():  # it would go to the console
+            _refused(client_id, "that is no name")
+            return
         if message.node_id != client_id:
             _refused(client_id, f"it claims to come from {message.node_id!r}")
             return
@@ -106,6 +113,8 @@ def keep_listening(runner: Any) -> None:
         try:
             if message.type in SHAPES:
                 msgspec.convert(message.data, SHAPES[message.type])
+            elif message.type not in runner.custom_messages:
+                raise MessageError("nobody listens to it")
             handle(client_id, message)
         except Exception as error:
             _refused(client_id, f"{message.type!r}: {error!r}")
