@@ -147,6 +147,9 @@ def test_strangers_change_nothing(tmp_path: Path) -> None:
 def what_strangers_say_is_refused(folder: Path) -> None:
     with disturbed(folder) as (run, stranger):
         peer, odd = stranger(), stranger(b"\xff\xfe\x01")
+        stranger(b"\x1b[31mred").say("client_ready", version("locust"))
+        peer.say("client_ready", "\x1b[31mred")
+        peer.say("\x1b[31mred")
         for frames in garbage():
             peer.send(*frames)
             odd.send(*frames)
