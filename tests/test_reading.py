@@ -151,3 +151,45 @@ def test_who_could_not_run_has_not_slept(one_core: tuple[int, int], reading: str
     merged = [(sent[start // 2], low) for start, (data, _, low) in reads if data == b"ab"]
     assert merged or not stops, "or this test shows nothing"
     assert all(low <= first_sent for first_sent, low in merged)
+
+
+@linux
+def test_what_ended_the_loops_sleep_was_not_there_before() -> None:
+    """Two arrivals wake the loop, and it is busy with the first while the other one waits."""
+    clock, keeper = LoopClock(gevent.get_hub().loop), StampKeeper()
+
+    class Busy(Reads):
+        def received(self, data: bytes, at: int, low: int, handled: int, clock: Clock) -> None:
+            super().received(data, at, low, handled, clock)
+            time.sleep(0.02)
+
+    sinks = [Busy(), Busy()]
+    with ExitStack() as cleanup, socket.create_server(("127.0.0.1", 0)) as listener:
+        cleanup.callback(clock.close)
+        cleanup.callback(keeper.close)
+        peers = []
+        for sink in sinks:
+            ours = cleanup.enter_context(socket.create_connection(listener.getsockname()))
+            ours.setblocking(False)
+            peers.append(cleanup.enter_context(listener.accept()[0]))
+            cleanup.callback(LoopReader(ours, sink, clock, False).close)
+        gevent.sleep(0.01)
+        descriptors = [peer.fileno() for peer in peers]
+        command = [sys.executable, "-c", PUSHER, *map(str, descriptors)]
+        began = time.monotonic_ns()
+        pusher = cleanup.enter_context(subprocess.Popen(command, pass_fds=descriptors))
+        cleanup.callback(pusher.wait)
+        while not all(sink.bounds for sink in sinks):
+            gevent.sleep(1.5)
+    (_, first_at, _), (_, at, low) = sorted((sink.bounds[0] for sink in sinks), key=lambda bound: bound[1])
+    assert at - first_at >= 20_000_000
+    assert began + 900_000_000 < low <= first_at
+
+
+PUSHER = """
+import socket, sys, time
+peers = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
+time.sleep(1)
+for peer in peers:
+    peer.send(b"a")
+"""

@@ -126,9 +126,8 @@ class LoopClock:
     """Notes when the event loop polls: what it needs to bound the arrival of merged chunks. One a process.
 
     All attributes are CLOCK_MONOTONIC nanoseconds: `polled_at` when the current poll returned, `unready_at` no earlier
-    than which anything arrived that the current poll reported and the one before did not, `late` whether the client was
-    busy for a millisecond or more while that could have been waiting, `stepped_at` since when the wall clock is as it
-    is: the kernel's stamps from before were made by another one.
+    than which anything arrived that the current poll reported and the one before did not, or passed over; `stepped_at`
+    since when the wall clock is as it is: the kernel's stamps from before were made by another one.
     """
 
     def __init__(self, loop: Any) -> None:
@@ -137,6 +136,9 @@ class LoopClock:
         self.stepped_at = 0
         self.polled_at = now
         self.unready_at = now
+        self.reported_since = now
+        """As `unready_at`, for what is read because the current poll reported it: what ended its sleep was not there
+        before that."""
         self.surely_unready_at = now
         self._longest_busy = 0
         self._reads = 0
@@ -195,6 +197,7 @@ class LoopClock:
         self._slept = lasted - delay >= LATE_NS
         self._answered_at = now - delay - _CHECK_DELAY_NS if self._slept else self._polling_since
         self._waiting_since = now - delay if self._slept else self.unready_at
+        self.reported_since = self._answered_at if self._slept else self.unready_at
         self._read_offset()
 
     def _told_all(self) -> bool:

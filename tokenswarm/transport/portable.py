@@ -308,7 +308,7 @@ class _Attempt:
         state = self._state
         state.read_ended(time.monotonic_ns())
         sock.settimeout(0.0)
-        waited = False
+        reported = False
         while True:
             due, error_class, limit = self._call._deadline()
             asked = time.monotonic_ns()
@@ -317,7 +317,7 @@ class _Attempt:
                 break
             except (BlockingIOError, ssl.SSLWantReadError):
                 events = _READ
-                self._empty_at, waited = asked, True
+                self._empty_at = asked
             except ssl.SSLWantWriteError:
                 events = _WRITE
             except ssl.SSLError as error:
@@ -326,22 +326,23 @@ class _Attempt:
                 raise _broken(error) from None
             if asked >= due:  # what came in time but was not read yet would have counted
                 raise self._late(error_class, limit)
-            self._wait(sock, events, (due - asked) / 1e9)
+            reported = self._wait(sock, events, (due - asked) / 1e9) and events == _READ
         now = self._last_at = time.monotonic_ns()
         if size == 0:
             self.eof_at = now
         else:
-            unready_at = max(self._empty_at, self._clock.unready_at) if waited else self._empty_at
+            unready_at = max(self._empty_at, self._clock.reported_since) if reported else self._empty_at
             state.read_began(size, now, unready_at if self._clock.late(now) else now, Clock.USER)
         return size
 
-    def _wait(self, sock: Any, events: int, seconds: float) -> None:
-        """Wait for the socket, at most so long; who waits looks for himself what is true afterwards."""
+    def _wait(self, sock: Any, events: int, seconds: float) -> bool:
+        """Wait for the socket, at most so long. Whether it was reported; who waits looks for himself what is true."""
         watcher = self._watcher = gevent.get_hub().loop.io(sock.fileno(), events)
         try:
             gsocket.wait(watcher, timeout=seconds, timeout_exc=TimeoutError())
+            return True
         except TimeoutError:
-            return
+            return False
         finally:
             self._watcher = None
             watcher.close()

@@ -69,7 +69,7 @@ class LoopReader:
     def read_now(self) -> None:
         """As `Reader` has it."""
         if self._watcher is not None:
-            self._readable()
+            self._readable(reported=False)
 
     def close(self) -> None:
         """As `Reader` has it."""
@@ -84,7 +84,7 @@ class LoopReader:
             self._watcher.priority = priority
             self._watcher.start(self._readable)
 
-    def _readable(self) -> None:
+    def _readable(self, reported: bool = True) -> None:
         sink = self._sink
         try:
             data, ancillary, drained = self._read()
@@ -99,7 +99,8 @@ class LoopReader:
             self.close()
             sink.ended(now)
             return
-        at, low, clock = self._arrival(stamp_of(ancillary), drained, now)
+        since = self._clock.reported_since if reported else self._clock.unready_at
+        at, low, clock = self._arrival(stamp_of(ancillary), drained, now, since)
         sink.received(data, at, low, now, clock)
         if self._expecting and not sink.awaits_first_byte:
             self._expecting = False
@@ -127,11 +128,11 @@ class LoopReader:
                 return b"".join(pieces), ancillary, True
         return b"".join(pieces), ancillary, unread_of(ancillary) == 0
 
-    def _arrival(self, stamp: int, drained: bool, now: int) -> tuple[int, int, Clock]:
-        """(at, low, the clock that gave `at`) of the bytes just read."""
+    def _arrival(self, stamp: int, drained: bool, now: int, since: int) -> tuple[int, int, Clock]:
+        """(at, low, the clock that gave `at`) of the bytes just read, which were not there at `since`."""
         loop = self._clock
         late = loop.late(now)
-        unready_at = max(loop.unready_at, self._last_at) if self._undrained_low is None else self._undrained_low
+        unready_at = max(since, self._last_at) if self._undrained_low is None else self._undrained_low
         at, clock = now, Clock.USER
         if stamp:
             loop.note_step(now)
