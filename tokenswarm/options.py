@@ -18,6 +18,8 @@ from tokenswarm.errors import OptionError
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import WireProtocol
 from tokenswarm.protocols.websocket_chat import Shape, WebSocketChat
+from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, Source
+from tokenswarm.scraping.sources import parse_sources, password
 from tokenswarm.variables import expand, names
 
 GROUP: Final = "tokenswarm"
@@ -82,6 +84,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str | None = None
     label: str | None = None
     save_responses: bool = False
+    hardware: tuple[str, ...] = ()
+    """As given, variables not expanded; so is the next."""
+    server_metrics: tuple[str, ...] = ()
 
 
 def add_arguments(parser: Any) -> None:
@@ -147,6 +152,8 @@ def add_arguments(parser: Any) -> None:
     value("--run-dir", "DIR", "directory to write this run to; left out: runs/<time>-<label>")
     value("--label", "TEXT", "name of the run, used in its directory's name and its report")
     switch("--save-responses", "keep prompts and replies in responses.jsonl")
+    value("--hardware", "URL,…|local", "exporters to ask what their machines do; local: the machine Locust runs on")
+    value("--server-metrics", "URL,…", "the model server's own metrics pages, asked once a second")
     # Locust's: the server may hold what a stop would cut, and its pages are nobody else's business.
     parser.set_defaults(stop_timeout=DEFAULT_STOP_TIMEOUT, web_host="127.0.0.1", master_bind_host="127.0.0.1")
 
@@ -162,6 +169,9 @@ class _Reader:
     def text(self, name: str) -> str | None:
         value = self.raw.get(name)
         return None if value is None or str(value).strip() == "" else str(value).strip()
+
+    def list(self, name: str) -> tuple[str, ...]:
+        return tuple(item.strip() for item in (self.text(name) or "").split(",") if item.strip())
 
     def wrong(self, name: str, why: str) -> None:
         self.problems.append(f"--{name.replace('_', '-')} {self.raw.get(name)!r}: {why}")
@@ -219,7 +229,7 @@ class _Reader:
         return path
 
     def files(self, name: str, most: int) -> tuple[str, ...]:
-        paths = tuple(path.strip() for path in (self.text(name) or "").split(",") if path.strip())
+        paths = self.list(name)
         if len(paths) > most:
             self.wrong(name, f"at most {most} files")
         for path in paths:
@@ -290,6 +300,8 @@ def parse(
         run_dir=read.text("run_dir"),
         label=read.text("label"),
         save_responses=bool(read.raw.get("save_responses")),
+        hardware=read.list("hardware"),
+        server_metrics=read.list("server_metrics"),
     )
     problems = read.problems + _contradictions(options)
     for header in options.headers:
@@ -414,9 +426,18 @@ def proxy_url(options: Options, environ: Mapping[str, str] = os.environ) -> str 
     return None if options.proxy is None else proxy.url(options.proxy, environ)
 
 
+def scraped_sources(options: Options, environ: Mapping[str, str] = os.environ) -> list[Source]:
+    """Who is asked beside the load, variables expanded. Raises OptionError; the message never holds a credential."""
+    return [
+        *parse_sources(HARDWARE, options.hardware, environ),
+        *parse_sources(SERVER_METRICS, options.server_metrics, environ),
+    ]
+
+
 def secret_values(options: Options, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Every value from the environment that goes into requests, longest first: what no file of ours may hold."""
     variables = {name for header in options.headers for name in names(header)} | set(KEY_VARIABLES)
+    variables.update(name for url in (*options.hardware, *options.server_metrics) for name in names(password(url)))
     values = {environ[name].strip() for name in variables if environ.get(name, "").strip()}
     if all(name in environ for name in names(options.proxy or "")):
         values.update(proxy.secrets(proxy_url(options, environ)))

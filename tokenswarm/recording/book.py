@@ -19,7 +19,11 @@ from tokenswarm.recording import directory, manifest
 from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
 from tokenswarm.recording.ledger import FINISHED, LATE, LOST, Ledger, Seat
 from tokenswarm.recording.messages import Batch, Done
+from tokenswarm.scraping import exporter, server_page
+from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, Scraped, State
 from tokenswarm.timing import Anchor
+
+SCRAPED_HEADERS: Final = {HARDWARE: exporter.header, SERVER_METRICS: server_page.header}
 
 SILENT_SECONDS: Final = 5.0
 """A worker reports once a second; after so long somebody should know."""
@@ -51,6 +55,7 @@ class Book:
         self._label = options.label or locustfile_stem(environment)
         self._directory = directory.create(options.run_dir, self._label, self.started.wall_ns / 1e9)
         self.path: Path = self._directory.path
+        self._sources: dict[tuple[str, str], State] = {}
         self._ended: int | None = None
         self._verdict: Any = None
         self._changed = False
@@ -116,6 +121,31 @@ class Book:
         finally:
             self.rows_lost += self._directory.close()[0]
         self._conclude_late(seat)
+
+    @property
+    def sources(self) -> list[State]:
+        """Exporters and metrics pages that are asked, and how each does."""
+        return list(self._sources.values())
+
+    def scraped(self, news: Scraped) -> None:
+        """Write down what the scraping process found, also after the end. Raises RunDirectoryError."""
+        key = news.file, news.state.url
+        if key not in self._sources and not any(file == news.file for file, _ in self._sources):
+            self._directory.open(news.file)
+            self._append(news.file, SCRAPED_HEADERS[news.file]().encode())
+        self._sources[key] = news.state
+        if news.problem:
+            self.problem(news.problem)
+        if not news.lines:
+            return
+        if not self.ended:
+            self._append(news.file, news.lines.encode())
+            return
+        self._directory.reopen(news.file)
+        try:
+            self._append(news.file, news.lines.encode())
+        finally:
+            self._directory.close()
 
     def done(self, message: Done, client_id: str = "") -> None:
         """A worker's load has ended. Raises MessageError."""
@@ -254,6 +284,7 @@ class Book:
             "start": manifest.instant(anchor.wall_ns, anchor.monotonic_ns),
             "end": None if ended is None else manifest.instant(anchor.wall_ns + ended - anchor.monotonic_ns, ended),
             "boundaries": self._boundaries,
+            "scraped": [msgspec.to_builtins(state) for state in self.sources],
             "rows": {"written": self.rows_written, "lost": self.rows_lost},
             "problems": self.problems,
             "user_exceptions": [

@@ -14,13 +14,15 @@ import msgspec
 
 from tokenswarm.embedded import EmbeddedSimulator
 from tokenswarm.errors import TargetError
-from tokenswarm.options import Options
+from tokenswarm.options import Options, request_headers, scraped_sources
 from tokenswarm.record import one_line
 from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
+from tokenswarm.recording.scrape import Scraping
+from tokenswarm.scraping.messages import SERVER_METRICS, Source
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_ROWS_LOST
-from tokenswarm.transport.origin import Origins, parse_origins
+from tokenswarm.transport.origin import Origins, parse_origin, parse_origins
 from tokenswarm.ui.console import LiveLine
 
 _log = logging.getLogger("tokenswarm")
@@ -36,13 +38,15 @@ class Keeping:
         self._simulator: EmbeddedSimulator | None = None
         self._csv: LocustCsv | None = None
         self._live: LiveLine | None = None
+        self._scraping: Scraping | None = None
         self._results: list[gevent.Greenlet] = []
         self._summary = ""
         self._worst_exit: int | None = None
 
     def prepare(self, options: Options) -> None:
-        """At Locust's start. Raises RunDirectoryError."""
+        """At Locust's start. Raises OptionError and RunDirectoryError."""
         directory.check(options.run_dir)
+        scraped_sources(options)
         given = self._environment.parsed_options
         if self._headless and not given.print_stats:
             given.only_summary = True
@@ -80,6 +84,8 @@ class Keeping:
         if options.run_dir and book.path.name != Path(options.run_dir).name:
             _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
         self._csv = LocustCsv(self._environment, book.path, book.problem)
+        sources = [_as_the_target(source, options, origins) for source in scraped_sources(options)]
+        self._scraping = Scraping(book, sources) if sources else None
         self._ticker = gevent.spawn(self._tick, book)
         if self._headless:
             self._live = LiveLine(book)
@@ -108,8 +114,7 @@ class Keeping:
             self._csv.finish()
         if book.incomplete:
             self._worst_exit = EXIT_ROWS_LOST
-        if not refused:
-            self._results.append(gevent.spawn(self._write_results, book))
+        self._results.append(gevent.spawn(self._conclude, book, self._scraping, refused))
         return book
 
     def wait_for_results(self) -> None:
@@ -128,6 +133,12 @@ class Keeping:
         while True:
             gevent.sleep(1.0)
             book.tick()
+
+    def _conclude(self, book: Book, scraping: Scraping | None, refused: bool) -> None:
+        if scraping is not None:
+            scraping.finish()
+        if not refused:
+            self._write_results(book)
 
     def _write_results(self, book: Book) -> None:
         """Summary and report, in a process of their own: pandas has no place beside an event loop."""
@@ -154,6 +165,16 @@ class Keeping:
         if failed.get(book.options.fail_on or ""):
             _log.error("--fail-on %s: the run is %s, with %d errors", book.options.fail_on, level, errors)
             self._worst_exit = EXIT_GOAL_MISSED
+
+
+def _as_the_target(source: Source, options: Options, origins: Origins) -> Source:
+    """A page of a server under test is asked for as that is: with the key and --header."""
+    if source.file != SERVER_METRICS:
+        return source
+    page = parse_origin(source.url)
+    if not any((page.scheme, page.host, page.port) == (to.scheme, to.host, to.port) for to in origins.each):
+        return source
+    return msgspec.structs.replace(source, headers=request_headers(options))
 
 
 def _verdict(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,58 @@
+"""What --hardware and --server-metrics name: URLs, whose credentials, if they have any, come from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from tokenswarm.errors import OptionError
+from tokenswarm.scraping.messages import HARDWARE, LOCAL, SERVER_METRICS, Source
+from tokenswarm.variables import expand, names
+
+EXAMPLES = {HARDWARE: "http://gpu1:9435, or local", SERVER_METRICS: "http://server:8000/metrics"}
+OPTIONS = {HARDWARE: "--hardware", SERVER_METRICS: "--server-metrics"}
+
+
+def parse_sources(file: str, urls: Iterable[str], environ: Mapping[str, str]) -> list[Source]:
+    """Raises OptionError with everything that is wrong, a line each, and no credential in it."""
+    sources, problems = [], []
+    for url in urls:
+        try:
+            sources.append(_source(file, url, environ))
+        except OptionError as error:
+            problems.append(str(error))
+    places = [source.url for source in sources]
+    problems += [f"{OPTIONS[file]}: {url} is there twice" for url in {*places} if places.count(url) > 1]
+    if problems:
+        raise OptionError("\n".join(problems))
+    return sources
+
+
+def password(url: str) -> str:
+    """What stands for the password in a URL; empty without one."""
+    return url.rpartition("@")[0].rpartition("/")[2].partition(":")[2]
+
+
+def _source(file: str, text: str, environ: Mapping[str, str]) -> Source:
+    option = OPTIONS[file]
+    if text == LOCAL and file == HARDWARE:
+        return Source(file=file, url=LOCAL)
+    scheme, mark, rest = text.partition("://")
+    credentials, at, address = rest.rpartition("@")
+    user, _, password = credentials.partition(":")
+    if at and names(password) != [password.strip("${}")]:
+        raise OptionError(
+            f"{option}: a credential on the command line ends up in logs and pages; put it into the environment "
+            f"and write {scheme}://$NAME:$PASSWORD@{address}"
+        )
+    url = scheme + mark + address
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        sound = False
+    if not sound:
+        raise OptionError(f"{option} {url!r}: write it as {EXAMPLES[file]}")
+    if file == SERVER_METRICS and parts.path in ("", "/"):
+        url = url.rstrip("/") + "/metrics"
+    return Source(file=file, url=url, user=expand(user, environ, option), password=expand(password, environ, option))
