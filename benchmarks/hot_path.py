@@ -13,6 +13,7 @@ import cProfile
 import time
 from collections.abc import Callable
 
+from tokenswarm.protocols.base import Generation
 from tokenswarm.protocols.openai_chat import OpenAIChat
 from tokenswarm.record import RequestRecord, csv_rows, measure
 from tokenswarm.timing import Anchor, Clock, Tally, Timeline
@@ -20,6 +21,7 @@ from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.origin import parse_origin
+from tokenswarm.transport.request import Request
 
 CHUNKS = 128
 STREAMS = 1000
@@ -29,6 +31,8 @@ EVENT = (
     '{"id":"chatcmpl-5b1c0d3e-0-123","object":"chat.completion.chunk","created":1770000000,"model":"model",'
     '"choices":[{"index":0,"delta":{"content":"%s"},"logprobs":null,"finish_reason":%s,"token_ids":null}]}'
 )
+_PROTOCOL = OpenAIChat()
+_WIRE = _PROTOCOL.encode([], Generation(model="model"))
 USAGE = '{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":144,"completion_tokens":128}}'
 
 
@@ -61,7 +65,8 @@ class Replay:
         for connection in self._connections:
             line = Timeline(0)
             line.sent = STEP_NS
-            exchange = HttpExchange(OpenAIChat(), line, self._tally, _nothing)
+            request = Request(protocol=_PROTOCOL, wire=_WIRE, id="", timeline=line, tally=self._tally)
+            exchange = HttpExchange(request, _nothing)
             connection.attach(exchange)
             exchanges.append(exchange)
         at = STEP_NS

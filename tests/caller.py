@@ -11,6 +11,7 @@ from typing import Any
 
 import trustme
 from scripted_server import REPLY, Peer, chunk
+from wire import request
 
 from tokenswarm.protocols.base import Generation, WireProtocol
 from tokenswarm.protocols.openai_chat import OpenAIChat
@@ -51,9 +52,9 @@ class Caller:
 
     def prepare(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         generation = Generation(model="m", stream=stream, extra_body=self.extra_body)
-        request = self.protocol.encode([{"role": "user", "content": prompt}], generation)
+        wire = self.protocol.encode([{"role": "user", "content": prompt}], generation)
         line = Timeline(time.monotonic_ns())
-        return self.client.call(self.protocol, request, "id-1", line, self.tally, None, stream)
+        return self.client.call(request(self.protocol, line, self.tally, stream, wire))
 
     def call(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         call = self.prepare(stream, prompt)

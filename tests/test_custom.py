@@ -15,16 +15,18 @@ import gevent
 import pytest
 from locust_process import ROOT, headless, read_rows
 from scripted_server import END, HEAD, Peer, chunk, scripted
+from wire import request
 
 from tokenswarm import options
 from tokenswarm.errors import OptionError
 from tokenswarm.protocols.base import Generation, Message
 from tokenswarm.protocols.custom import Custom
-from tokenswarm.timing import Tally, Timeline
+from tokenswarm.timing import Timeline
 from tokenswarm.transport import function
 from tokenswarm.transport.base import Limits
 from tokenswarm.transport.function import FunctionCall, FunctionTransport
 from tokenswarm.transport.origin import function_origins
+from tokenswarm.transport.request import Request
 
 PROTOCOL = Custom()
 QUESTION: list[Message] = [{"role": "user", "content": "hi"}]
@@ -40,9 +42,9 @@ class User:
 
     def prepare(self, prompt: str = "hi", stream: bool = True, max_tokens: int | None = None) -> FunctionCall:
         generation = Generation(model="m", stream=stream, max_tokens=max_tokens)
-        request = PROTOCOL.encode([{"role": "user", "content": prompt}], generation)
+        wire = PROTOCOL.encode([{"role": "user", "content": prompt}], generation)
         line = Timeline(time.monotonic_ns())
-        return self.client.call(PROTOCOL, request, "id-1", line, Tally(), self._first, stream)
+        return self.client.call(request(PROTOCOL, line, None, stream, wire, self._first))
 
     def call(self, prompt: str = "hi", stream: bool = True, max_tokens: int | None = None) -> FunctionCall:
         call = self.prepare(prompt, stream, max_tokens)
@@ -248,14 +250,14 @@ def test_users_run_at_the_same_time(user: Callable[..., User]) -> None:
     """Each waits for all the others: one after another they would never come to an end."""
     source = "import threading\nall_there = threading.Barrier(8)\n"
     one = user(source + "def query_model(prompt, n):\n    all_there.wait()\n    yield 'a'", total=20.0)
-    calls = [one.transport.client().call(*arguments) for arguments in [_arguments() for _ in range(8)]]
+    calls = [one.transport.client().call(_question()) for _ in range(8)]
     gevent.joinall([gevent.spawn(call.run) for call in calls])
     assert {outcome(call) for call in calls} == {("a", None)}
 
 
-def _arguments() -> tuple[Any, ...]:
-    request = PROTOCOL.encode(QUESTION, Generation(model="m"))
-    return PROTOCOL, request, "id", Timeline(time.monotonic_ns()), Tally()
+def _question() -> Request:
+    wire = PROTOCOL.encode(QUESTION, Generation(model="m"))
+    return request(PROTOCOL, Timeline(time.monotonic_ns()), wire=wire)
 
 
 def test_a_large_prompt_and_many_pieces_pass(user: Callable[..., User]) -> None:

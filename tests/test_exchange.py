@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire import request
 
 from tokenswarm.protocols.openai_chat import OpenAIChat
 from tokenswarm.timing import Clock, Tally, Timeline
@@ -24,9 +25,8 @@ class Fed:
         self.tally = Tally()
         self.finished = 0
         self.first_tokens = 0
-        self.exchange = HttpExchange(
-            OpenAIChat(), self.line, self.tally, self._finish, self._first, expect_stream=expect_stream
-        )
+        asked = request(OpenAIChat(), self.line, self.tally, expect_stream, on_first_token=self._first)
+        self.exchange = HttpExchange(asked, self._finish)
 
     def _finish(self) -> None:
         self.finished += 1

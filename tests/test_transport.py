@@ -13,10 +13,9 @@ from typing import Any
 
 import gevent
 import pytest
-from caller import PROTOCOL, outcome
+from caller import outcome
 from scripted_server import DONE, END, HEAD, REPLY, Peer, event, scripted
 
-from tokenswarm.protocols.base import Generation
 from tokenswarm.timing import Timeline
 from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.http import HttpCall, Limits
@@ -165,8 +164,7 @@ def test_a_second_attempt_that_is_killed_has_no_end_from_the_first(callers: Any)
     with scripted(script) as server:
         caller = callers(server.url)
         caller.call()
-        request = PROTOCOL.encode([], Generation(model="m"))
-        call = HttpCall(caller.client, PROTOCOL, request, "x", Timeline(time.monotonic_ns()), caller.tally)
+        call = caller.prepare()
         greenlet = gevent.spawn(call.run)
         gevent.sleep(0.2)
         greenlet.kill()
@@ -327,8 +325,7 @@ def test_a_killed_greenlet_leaves_a_true_timeline(callers: Any) -> None:
 
     with scripted(script) as server:
         caller = callers(server.url)
-        request = PROTOCOL.encode([], Generation(model="m"))
-        call = HttpCall(caller.client, PROTOCOL, request, "x", Timeline(time.monotonic_ns()), caller.tally)
+        call = caller.prepare()
         greenlet = gevent.spawn(call.run)
         gevent.sleep(0.1)
         greenlet.kill()

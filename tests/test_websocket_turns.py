@@ -21,6 +21,7 @@ from websocket_peer import (
     message,
     so_far,
 )
+from wire import request
 
 from tokenswarm.framing import MAX_EVENT_BYTES
 from tokenswarm.protocols.websocket_chat import Shape, WebSocketChat
@@ -50,7 +51,7 @@ class Fed:
     def next_turn(self) -> Turn:
         self.finished = 0
         self.line = Timeline(start=0)
-        self.turn = Turn(self.protocol, self.line, self.tally, self._finish)
+        self.turn = Turn(request(self.protocol, self.line, self.tally), self._finish)
         self.messages.turn = self.turn
         if self.messages.open:
             self.turn.begin()

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from tokenswarm.protocols.base import WireProtocol
+from tokenswarm.protocols.base import Decoder, WireProtocol, WireRequest
 from tokenswarm.timing import Clock, Tally, Timeline
 from tokenswarm.transport.exchange import HttpExchange
+from tokenswarm.transport.request import Request
 
 MS = 1_000_000
+
+
+def request(
+    protocol: WireProtocol,
+    timeline: Timeline,
+    tally: Tally | None = None,
+    expect_stream: bool = True,
+    wire: WireRequest | None = None,
+    on_first_token: Callable[[], None] | None = None,
+    decoder: Decoder | None = None,
+) -> Request:
+    """One request; what is sent matters only to those who send it."""
+    return Request(
+        protocol=protocol,
+        wire=wire or WireRequest("/", b"", "", decoder=None if decoder is None else lambda: decoder),
+        id="id-1",
+        timeline=timeline,
+        tally=tally or Tally(),
+        on_first_token=on_first_token,
+        expect_stream=expect_stream,
+    )
 
 
 def line(value: Any, end: bytes = b"\n") -> bytes:
@@ -33,7 +55,7 @@ def response(
 
 def exchanged(protocol: WireProtocol, data: bytes, cuts: Iterable[int] = (), stream: bool = True) -> HttpExchange:
     """What becomes of these bytes, read in pieces a millisecond apart, and of the end of the connection after them."""
-    exchange = HttpExchange(protocol, Timeline(start=0), Tally(), lambda: None, None, stream)
+    exchange = HttpExchange(request(protocol, Timeline(start=0), expect_stream=stream), lambda: None)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for number, (a, b) in enumerate(itertools.pairwise(edges), 1):
         if a < b:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import strategies as st
+from wire import request
 
 from tokenswarm.protocols.base import Decoder, WireProtocol
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.timing import Clock, Timeline
 from tokenswarm.transport.exchange import HttpExchange
 
 SSE = b"text/event-stream"
@@ -33,7 +34,8 @@ class Served:
         """`broken`: the connection closes before the body is whole."""
         self.finished = 0
         self.line = Timeline(start=0)
-        self.reply = HttpExchange(protocol, self.line, Tally(), self._finish, None, protocol.streams, decoder)
+        asked = request(protocol, self.line, expect_stream=protocol.streams, decoder=decoder)
+        self.reply = HttpExchange(asked, self._finish)
         length = len(body) + broken
         head = b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (status, content_type, length)
         edges = [0, *sorted(cuts), len(body)]

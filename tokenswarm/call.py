@@ -18,6 +18,7 @@ from tokenswarm.record import RequestRecord
 from tokenswarm.timing import Timeline
 from tokenswarm.transport import base
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 
 if TYPE_CHECKING:
     from tokenswarm.run import Run
@@ -131,24 +132,25 @@ class Call:
 
     def _begin(self) -> base.Call[ReplyState]:
         try:
-            request = self._run.protocol.encode(self.messages, self._generation)
+            wire = self._run.protocol.encode(self.messages, self._generation)
         except (TypeError, ValueError) as error:
             self.record.name = self._name or "unsendable"
             raise RequestError("client", f"the prompt cannot be sent: {error}") from error
-        self.record.name = self._name or self._run.origins.path(request.path)
-        self._http = self._call(request)
+        self.record.name = self._name or self._run.origins.path(wire.path)
+        self._http = self._call(wire)
         return self._http
 
-    def _call(self, request: WireRequest) -> base.Call[ReplyState]:
-        return self._client.call(
-            self._run.protocol,
-            request,
-            self.record.id,
-            self.timeline,
-            self._run.recorder.current_tally(),
-            self._first_token,
-            self._generation.stream,
+    def _call(self, wire: WireRequest) -> base.Call[ReplyState]:
+        request = Request(
+            protocol=self._run.protocol,
+            wire=wire,
+            id=self.record.id,
+            timeline=self.timeline,
+            tally=self._run.recorder.current_tally(),
+            on_first_token=self._first_token,
+            expect_stream=self._generation.stream,
         )
+        return self._client.call(request)
 
     def _take_facts(self) -> int:
         """What the transport learnt, into the record; returns the output tokens that were counted but never sent."""

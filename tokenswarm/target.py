@@ -17,6 +17,7 @@ from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Client, Transport
 from tokenswarm.transport.origin import Origin, Origins, parse_origin
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 
 Connect = Callable[[Origins], Transport]
 PROBE_PROMPT = "Say hello."
@@ -153,10 +154,16 @@ def _probe_tokens(protocol: WireProtocol, options: Options) -> int | None:
     return None if asked else protocol.fewest_tokens
 
 
-def _run(client: Client, protocol: WireProtocol, request: WireRequest, stream: bool) -> Call[ReplyState]:
-    tally = Tally()
-    timeline = Timeline(time.monotonic_ns())
-    call = client.call(protocol, request, "tokenswarm-check", timeline, tally, None, stream)
+def _run(client: Client, protocol: WireProtocol, wire: WireRequest, stream: bool) -> Call[ReplyState]:
+    request = Request(
+        protocol=protocol,
+        wire=wire,
+        id="tokenswarm-check",
+        timeline=Timeline(time.monotonic_ns()),
+        tally=Tally(),
+        expect_stream=stream,
+    )
+    call = client.call(request)
     call.run()
     return call
 

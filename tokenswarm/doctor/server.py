@@ -19,6 +19,7 @@ from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Transport
 from tokenswarm.transport.origin import Origin, Origins
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 from tokenswarm.transport.tls import tls_context
 
 _TOKENS: Final = 16
@@ -78,12 +79,18 @@ def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyS
         max_tokens=None if limited else _TOKENS,
         extra_body=options.extra_body,
     )
-    request = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
-    tally = Tally()
+    wire = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
     client = transport.client()
     try:
-        timeline = Timeline(time.monotonic_ns())
-        call = client.call(protocol, request, "tokenswarm-doctor", timeline, tally, None, stream)
+        request = Request(
+            protocol=protocol,
+            wire=wire,
+            id="tokenswarm-doctor",
+            timeline=Timeline(time.monotonic_ns()),
+            tally=Tally(),
+            expect_stream=stream,
+        )
+        call = client.call(request)
         call.run()
         return call
     finally:

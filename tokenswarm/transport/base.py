@@ -6,17 +6,17 @@ A `Transport` is a run's, a `Client` one user's, a `Call` one request's. No sock
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from tokenswarm.errors import RequestError
-from tokenswarm.protocols.base import WireProtocol, WireRequest
-from tokenswarm.timing import Tally, Timeline
+from tokenswarm.protocols.base import WireRequest
 from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.origin import Origin
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 
 GRACE_NS: Final = 1_000_000_000
 """How long a body may stay open after the reply's own end mark before the connection is given up."""
@@ -40,18 +40,19 @@ StateT = TypeVar("StateT", bound=ReplyState, covariant=True)
 class Call(Generic[StateT]):
     """One request, all attempts included. Its attributes are true at any moment, also when its greenlet is killed.
 
-    A transport's own gives `_attempt`, which leaves `exchange` finished unless it raises what stops the greenlet.
+    A transport's own gives `_new_exchange`, and `_attempt`, which leaves `exchange` finished unless it raises what
+    stops the greenlet.
     """
 
-    def __init__(self, limits: Limits, timeline: Timeline, new_exchange: Callable[[], StateT]) -> None:
-        self.timeline = timeline
+    def __init__(self, request: Request, limits: Limits) -> None:
+        self.timeline = request.timeline
         self.attempts = 0
         self.connection_reused: bool | None = None
         self.remote_addr: str | None = None
         self.request_bytes = 0
-        self.exchange = new_exchange()
+        self._request = request
         self._limits = limits
-        self._new_exchange = new_exchange
+        self.exchange = self._new_exchange()
 
     def run(self) -> None:
         """Send and receive; afterwards `exchange.finished` is true and `exchange.error` says how it went."""
@@ -61,7 +62,7 @@ class Call(Generic[StateT]):
             error = self.exchange.error
             broke = error is not None and error.error_class in ("truncated", "connect")
             if not (self.connection_reused and broke and not self.exchange.answered and self._died_at_once()):
-                del self._new_exchange  # holds our owner's method: no cycles for the garbage collector
+                del self._request  # holds our owner's method: no cycles for the garbage collector
                 return
             # The server had given up the idle connection just as we took it. Later it would have been a failure.
             self.timeline.forget_response()
@@ -70,6 +71,10 @@ class Call(Generic[StateT]):
     def _died_at_once(self) -> bool:
         line = self.timeline
         return line.sent is None or (line.end or 0) - line.sent < RETRY_NS
+
+    def _new_exchange(self) -> StateT:
+        """For one attempt's reply."""
+        raise NotImplementedError
 
     def _attempt(self, fresh: bool) -> None:
         """One attempt; `fresh`: on a connection of its own, whatever is idle."""
@@ -115,17 +120,8 @@ class Client(Protocol):
     def transport(self) -> Transport:
         """What it is a client of."""
 
-    def call(
-        self,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> Call[ReplyState]:
-        """A request, ready to `run`. `tally` is where arrivals are counted."""
+    def call(self, request: Request) -> Call[ReplyState]:
+        """A request, ready to `run`."""
 
     @property
     def busy(self) -> Collection[object]:

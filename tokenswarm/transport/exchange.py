@@ -10,9 +10,9 @@ from collections.abc import Callable
 import httptools
 
 from tokenswarm.errors import RequestError
-from tokenswarm.protocols.base import Decoder, WireProtocol
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.timing import Clock
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 
 
 class HttpExchange(ReplyState):
@@ -30,17 +30,8 @@ class HttpExchange(ReplyState):
         "reusable",
     )
 
-    def __init__(
-        self,
-        protocol: WireProtocol,
-        timeline: Timeline,
-        tally: Tally,
-        on_finished: Callable[[], None],
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-        decoder: Decoder | None = None,
-    ) -> None:
-        super().__init__(protocol, timeline, tally, on_finished, on_first_token, expect_stream, decoder=decoder)
+    def __init__(self, request: Request, on_finished: Callable[[], None]) -> None:
+        super().__init__(request, on_finished)
         self.awaits_first_byte = True
         self.reusable = False
         """Whether the connection may carry another request."""

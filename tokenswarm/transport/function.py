@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
@@ -21,14 +20,14 @@ import msgspec
 from gevent.event import Event
 
 from tokenswarm.errors import OptionError, RequestError
-from tokenswarm.protocols.base import WireProtocol, WireRequest
 from tokenswarm.protocols.custom import END_MARK, FUNCTION
 from tokenswarm.record import one_line
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.timing import Clock
 from tokenswarm.transport.base import Call, Limits
 from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.origin import Origin
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 
 _READ_BYTES: Final = 65536
 _MOST_READS: Final = 16
@@ -233,18 +232,9 @@ class FunctionClient:
         self._idle: list[int] = []
         self._retired = False
 
-    def call(
-        self,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> FunctionCall:
+    def call(self, request: Request) -> FunctionCall:
         """A request, ready to `run`."""
-        return FunctionCall(self, protocol, request, timeline, tally, on_first_token, expect_stream)
+        return FunctionCall(self, request)
 
     def take(self) -> int:
         """A thread that waits, or a new one."""
@@ -273,25 +263,15 @@ class FunctionClient:
 class FunctionCall(Call[ReplyState]):
     """One call of the function."""
 
-    def __init__(
-        self,
-        client: FunctionClient,
-        protocol: WireProtocol,
-        request: WireRequest,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> None:
+    def __init__(self, client: FunctionClient, request: Request) -> None:
         self._client = client
-        self._arguments = request.body
-        finished = self._finished = Event()
+        self._arguments = request.wire.body
+        self._finished = Event()
         self._woken = False
+        super().__init__(request, client.transport.limits)
 
-        def new_exchange() -> ReplyState:
-            return ReplyState(protocol, timeline, tally, finished.set, on_first_token, expect_stream)
-
-        super().__init__(client.transport.limits, timeline, new_exchange)
+    def _new_exchange(self) -> ReplyState:
+        return ReplyState(self._request, self._finished.set)
 
     def heard(self, at: int, what: str, text: str) -> None:
         """What the function's process says of this call; `at`: when it happened there."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import gevent
-from gevent.event import Event
 
-from tokenswarm.protocols.base import WireProtocol, WireRequest
-from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Client, Limits, own_headers
 from tokenswarm.transport.clock import KERNEL_STAMPS, LoopClock, StampKeeper
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.origin import Origin
-from tokenswarm.transport.stamped import StampedCall, StampedClient, waking
+from tokenswarm.transport.request import Request
+from tokenswarm.transport.stamped import StampedCall, StampedClient
 from tokenswarm.transport.tls import tls_context
 
 
@@ -52,13 +50,14 @@ class FastTransport:
         """Connections for one user."""
         return HttpClient(self)
 
-    def head(self, request: WireRequest, request_id: str) -> bytes:
+    def head(self, request: Request) -> bytes:
         """Request line and headers."""
-        own = "".join(f"{name}: {value}\r\n" for name, value in own_headers(request, self._given))
+        wire = request.wire
+        own = "".join(f"{name}: {value}\r\n" for name, value in own_headers(wire, self._given))
         return (
-            f"{request.method} {self.origin.path(request.path)} HTTP/1.1\r\n{self._head}{own}"
-            f"X-Request-Id: {request_id}\r\nAccept: {request.accept}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n\r\n"
+            f"{wire.method} {self.origin.path(wire.path)} HTTP/1.1\r\n{self._head}{own}"
+            f"X-Request-Id: {request.id}\r\nAccept: {wire.accept}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(wire.body)}\r\n\r\n"
         ).encode()
 
     def close(self) -> None:
@@ -78,48 +77,23 @@ class HttpClient(StampedClient[Connection]):
         """As `StampedClient` has it."""
         return Connection(self.transport.origin, self.transport.clock, self.transport.tls)
 
-    def call(
-        self,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> HttpCall:
+    def call(self, request: Request) -> HttpCall:
         """A request, ready to `run`."""
-        return HttpCall(self, protocol, request, request_id, timeline, tally, on_first_token, expect_stream)
+        return HttpCall(self, request)
 
 
 class HttpCall(StampedCall[Connection, HttpExchange]):
     """One HTTP request."""
 
-    def __init__(
-        self,
-        client: HttpClient,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> None:
-        self._client = client
-        self._data = client.transport.head(request, request_id) + request.body
-        limits = client.transport.limits
-        wake = self._wake = Event()
-        first = waking(wake, limits, on_first_token)
+    def __init__(self, client: HttpClient, request: Request) -> None:
+        self._data = client.transport.head(request) + request.wire.body
+        super().__init__(client, request, client.transport.limits)
 
-        def new_exchange() -> HttpExchange:
-            wake.clear()
-            decoder = None if request.decoder is None else request.decoder()
-            exchange = HttpExchange(protocol, timeline, tally, wake.set, first, expect_stream, decoder)
-            exchange.on_end_mark = wake.set
-            return exchange
-
-        super().__init__(limits, timeline, new_exchange)
+    def _new_exchange(self) -> HttpExchange:
+        self._wake.clear()
+        exchange = HttpExchange(self._request, self._wake.set)
+        exchange.on_end_mark = self._wake.set
+        return exchange
 
     def _hand_over(self, connection: Connection, exchange: HttpExchange) -> None:
         began = time.monotonic_ns()

@@ -14,9 +14,9 @@ from wsproto.utilities import generate_accept_token
 
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import MAX_EVENT_BYTES
-from tokenswarm.protocols.base import Decoder, WireProtocol
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.timing import Clock
 from tokenswarm.transport.exchange import HttpExchange
+from tokenswarm.transport.request import Request
 
 SWITCHING_PROTOCOLS: Final = 101
 NO_CODE: Final = 1005
@@ -31,16 +31,8 @@ class Turn(HttpExchange):
 
     __slots__ = ("_accept", "_heard", "_key", "_on_accepted", "accepted", "asked", "first_bytes")
 
-    def __init__(
-        self,
-        protocol: WireProtocol,
-        timeline: Timeline,
-        tally: Tally,
-        on_finished: Callable[[], None],
-        on_first_token: Callable[[], None] | None = None,
-        decoder: Decoder | None = None,
-    ) -> None:
-        super().__init__(protocol, timeline, tally, on_finished, on_first_token, decoder=decoder)
+    def __init__(self, request: Request, on_finished: Callable[[], None]) -> None:
+        super().__init__(request, on_finished)
         self.accepted = False
         """Whether the server has just agreed to a WebSocket."""
         self.first_bytes = b""

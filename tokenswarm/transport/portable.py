@@ -14,7 +14,7 @@ import http.client
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -26,12 +26,12 @@ from gevent import socket as gsocket
 
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event, parse_event
-from tokenswarm.protocols.base import WireProtocol, WireRequest
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.timing import Clock
 from tokenswarm.transport.base import Call, Limits, own_headers
 from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.origin import Origin
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 from tokenswarm.transport.stamped_urllib3 import CURRENT, READ_BYTES, StampedAdapter, StampedConnection, readable
 from tokenswarm.transport.tls import tls_broke, tls_context
 
@@ -111,18 +111,9 @@ class PortableClient:
         self.busy: set[_Attempt] = set()
         self.retired = False
 
-    def call(
-        self,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> PortableCall:
+    def call(self, request: Request) -> PortableCall:
         """A request, ready to `run`."""
-        return PortableCall(self, protocol, request, request_id, timeline, tally, on_first_token, expect_stream)
+        return PortableCall(self, request)
 
     def retire(self) -> None:
         """Keep no connection any more; those in use go on to the end of their request."""
@@ -139,41 +130,28 @@ class PortableClient:
 class PortableCall(Call[ReplyState]):
     """One request over a session."""
 
-    def __init__(
-        self,
-        client: PortableClient,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> None:
+    def __init__(self, client: PortableClient, request: Request) -> None:
         self._client = client
-        self._request = self._prepare(request, request_id)
+        self._prepared = self._prepare(request)
+        super().__init__(request, client.transport.limits)
 
-        def new_exchange() -> ReplyState:
-            decoder = None if request.decoder is None else request.decoder()
-            parse = parse_with_sseclient
-            return ReplyState(protocol, timeline, tally, _nothing, on_first_token, expect_stream, parse, decoder)
+    def _new_exchange(self) -> ReplyState:
+        return ReplyState(self._request, _nothing, parse_with_sseclient)
 
-        super().__init__(client.transport.limits, timeline, new_exchange)
-
-    def _prepare(self, request: WireRequest, request_id: str) -> requests.PreparedRequest:
-        transport = self._client.transport
+    def _prepare(self, request: Request) -> requests.PreparedRequest:
+        transport, wire = self._client.transport, request.wire
         origin = transport.origin
         headers = {
             "Host": origin.netloc,
             **transport.headers,
-            "X-Request-Id": request_id,
-            "Accept": request.accept,
+            "X-Request-Id": request.id,
+            "Accept": wire.accept,
             "Content-Type": "application/json",
-            "Content-Length": str(len(request.body)),
-            **dict(own_headers(request, transport.given)),
+            "Content-Length": str(len(wire.body)),
+            **dict(own_headers(wire, transport.given)),
         }
-        url = f"{origin.scheme}://{origin.netloc}{origin.path(request.path)}"
-        return requests.Request(request.method, url, headers=headers, data=request.body).prepare()
+        url = f"{origin.scheme}://{origin.netloc}{origin.path(wire.path)}"
+        return requests.Request(wire.method, url, headers=headers, data=wire.body).prepare()
 
     def _attempt(self, fresh: bool) -> None:
         exchange = self.exchange
@@ -181,7 +159,7 @@ class PortableCall(Call[ReplyState]):
         token = CURRENT.set(attempt)
         self._client.busy.add(attempt)
         try:
-            response = self._client.session.send(self._request, stream=True, allow_redirects=False)
+            response = self._client.session.send(self._prepared, stream=True, allow_redirects=False)
             attempt.take(response.raw)
         except RequestError as error:
             attempt.ended()

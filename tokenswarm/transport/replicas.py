@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
-from tokenswarm.protocols.base import WireProtocol, WireRequest
-from tokenswarm.timing import Tally, Timeline
 from tokenswarm.transport.base import Call, Client, Transport
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Request
 
 
 class Replicas:
@@ -44,19 +43,9 @@ class ReplicaClient:
         self.transport = transport
         self._clients: list[Client] = [each.client() for each in transport.transports]
 
-    def call(
-        self,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> Call[ReplyState]:
+    def call(self, request: Request) -> Call[ReplyState]:
         """As `Client` has it, to the server whose turn it is."""
-        client = self._clients[self.transport.next()]
-        return client.call(protocol, request, request_id, timeline, tally, on_first_token, expect_stream)
+        return self._clients[self.transport.next()].call(request)
 
     @property
     def busy(self) -> Collection[object]:

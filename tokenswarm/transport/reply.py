@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event, Framer, parse_event
-from tokenswarm.protocols.base import Decoder, Delta, ServerTimes, Usage, Vectors, WireProtocol
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.protocols.base import Delta, ServerTimes, Usage, Vectors
+from tokenswarm.timing import Clock
+from tokenswarm.transport.request import Request
 
 _KERNEL, _USER = Clock.KERNEL, Clock.USER  # looked up once, not with every chunk
 
@@ -23,7 +24,7 @@ class ReplyState:
 
     Each read of the wire is told by `read_began`, what it brought by `headers`, `body` and `body_ended`, and that it
     has been handled by `read_ended`; the end by `conclude`, `eof` or `fail`. `on_finished` is called once, when the
-    reply has ended or failed; `on_first_token` once, at the first output.
+    reply has ended or failed; the request's `on_first_token` once, at the first output.
     """
 
     # A chunk of each of a thousand replies comes before the next of the same: compact is fast.
@@ -65,14 +66,9 @@ class ReplyState:
 
     def __init__(
         self,
-        protocol: WireProtocol,
-        timeline: Timeline,
-        tally: Tally,
+        request: Request,
         on_finished: Callable[[], None],
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
         parse: Callable[[bytes], Event | None] = parse_event,
-        decoder: Decoder | None = None,
     ) -> None:
         self.finished = False
         self.error: RequestError | None = None
@@ -90,14 +86,14 @@ class ReplyState:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.tool: list[str] = []
-        self.timeline = timeline
-        self._protocol = protocol
-        self._decoder = decoder or protocol.decoder()
-        self._tally = tally
+        self.timeline = request.timeline
+        self._protocol = request.protocol
+        self._decoder = request.decoder()
+        self._tally = request.tally
         self._on_finished = on_finished
-        self._on_first_token = on_first_token
-        self._expect_stream = expect_stream
-        self._framer: Framer = protocol.framer(parse)
+        self._on_first_token = request.on_first_token
+        self._expect_stream = request.expect_stream
+        self._framer: Framer = request.protocol.framer(parse)
         self._whole: list[bytes] = []
         self._whole_bytes = 0
         self._location = ""

@@ -7,15 +7,17 @@ arrives into the exchange.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import gevent
+import msgspec
+from gevent.event import Event
 
 from tokenswarm.errors import RequestError
 from tokenswarm.transport.base import Call, Limits
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.exchange import HttpExchange
+from tokenswarm.transport.request import Request
 
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
 ExchangeT = TypeVar("ExchangeT", bound=HttpExchange)
@@ -63,26 +65,15 @@ class StampedClient(Generic[ConnectionT]):
             connection.abort("the run is over")
 
 
-def waking(wake: Any, limits: Limits, on_first_token: Callable[[], None] | None) -> Callable[[], None] | None:
-    """What to do at the first token: wake as well, if there is a limit that begins then."""
-    if limits.stall is None:
-        return on_first_token
-
-    def first_token() -> None:
-        wake.set()
-        if on_first_token is not None:
-            on_first_token()
-
-    return first_token
-
-
 class StampedCall(Call[ExchangeT], Generic[ConnectionT, ExchangeT]):
-    """One request. A protocol's own gives `_hand_over`, and sets `_client` and `_wake` before it is made."""
+    """One request. A protocol's own gives `_hand_over`."""
 
-    _client: StampedClient[ConnectionT]
-    _wake: Any
-    """A gevent Event, set when the exchange has finished, and where a time limit comes nearer: at the end mark, and at
-    the first output if stalls have a limit."""
+    def __init__(self, client: StampedClient[ConnectionT], request: Request, limits: Limits) -> None:
+        self._client = client
+        self._wake = Event()
+        """Set when the exchange has finished, and where a time limit comes nearer: at the end mark, and at the first
+        output if stalls have a limit."""
+        super().__init__(request if limits.stall is None else _waking(request, self._wake), limits)
 
     def _attempt(self, fresh: bool) -> None:
         line, exchange = self.timeline, self.exchange
@@ -133,3 +124,15 @@ class StampedCall(Call[ExchangeT], Generic[ConnectionT, ExchangeT]):
                 exchange.conclude(now)
             else:
                 exchange.fail(self._missed(error_class, limit), now)
+
+
+def _waking(request: Request, wake: Event) -> Request:
+    """The same, which wakes at its first token as well."""
+    on_first_token = request.on_first_token
+
+    def first_token() -> None:
+        wake.set()
+        if on_first_token is not None:
+            on_first_token()
+
+    return msgspec.structs.replace(request, on_first_token=first_token)

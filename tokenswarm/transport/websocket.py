@@ -10,21 +10,19 @@ import os
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from gevent.event import Event
-
 from tokenswarm.errors import RequestError
-from tokenswarm.protocols.base import WireProtocol, WireRequest
-from tokenswarm.timing import Clock, Tally, Timeline
+from tokenswarm.timing import Clock
 from tokenswarm.transport.base import Client, Limits, own_headers
 from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.connection import Connection
 from tokenswarm.transport.http import FastTransport
 from tokenswarm.transport.messages import Messages, Turn
 from tokenswarm.transport.origin import Origin
-from tokenswarm.transport.stamped import StampedCall, StampedClient, waking
+from tokenswarm.transport.request import Request
+from tokenswarm.transport.stamped import StampedCall, StampedClient
 
 
 class WebSocketTransport(FastTransport):
@@ -40,12 +38,12 @@ class WebSocketTransport(FastTransport):
         """As `FastTransport` has it."""
         return WebSocketClient(self)
 
-    def head(self, request: WireRequest, request_id: str) -> bytes:
+    def head(self, request: Request) -> bytes:
         """The handshake, but for its key and its end. The id is that of the first request."""
-        own = "".join(f"{name}: {value}\r\n" for name, value in own_headers(request, self._given))
+        own = "".join(f"{name}: {value}\r\n" for name, value in own_headers(request.wire, self._given))
         return (
-            f"GET {self.origin.path(request.path)} HTTP/1.1\r\n{self._head}{own}"
-            f"X-Request-Id: {request_id}\r\nSec-WebSocket-Version: 13\r\n"
+            f"GET {self.origin.path(request.wire.path)} HTTP/1.1\r\n{self._head}{own}"
+            f"X-Request-Id: {request.id}\r\nSec-WebSocket-Version: 13\r\n"
         ).encode()
 
 
@@ -130,46 +128,22 @@ class WebSocketClient(StampedClient[WebSocket]):
         """As `StampedClient` has it."""
         return WebSocket(self.transport.origin, self.transport.clock, self.transport.tls)
 
-    def call(
-        self,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-        expect_stream: bool = True,
-    ) -> WebSocketCall:
+    def call(self, request: Request) -> WebSocketCall:
         """A request, ready to `run`. Its reply is streamed, whatever is expected."""
-        return WebSocketCall(self, protocol, request, request_id, timeline, tally, on_first_token)
+        return WebSocketCall(self, request)
 
 
 class WebSocketCall(StampedCall[WebSocket, Turn]):
     """One turn; the first on a connection opens it, and the handshake is part of the wait before it is sent."""
 
-    def __init__(
-        self,
-        client: WebSocketClient,
-        protocol: WireProtocol,
-        request: WireRequest,
-        request_id: str,
-        timeline: Timeline,
-        tally: Tally,
-        on_first_token: Callable[[], None] | None = None,
-    ) -> None:
-        self._client = client
-        self._head = client.transport.head(request, request_id)
-        self._text = request.body.decode()
-        limits = client.transport.limits
-        wake = self._wake = Event()
-        first = waking(wake, limits, on_first_token)
+    def __init__(self, client: WebSocketClient, request: Request) -> None:
+        self._head = client.transport.head(request)
+        self._text = request.wire.body.decode()
+        super().__init__(client, request, client.transport.limits)
 
-        def new_turn() -> Turn:
-            wake.clear()
-            decoder = None if request.decoder is None else request.decoder()
-            return Turn(protocol, timeline, tally, wake.set, first, decoder)
-
-        super().__init__(limits, timeline, new_turn)
+    def _new_exchange(self) -> Turn:
+        self._wake.clear()
+        return Turn(self._request, self._wake.set)
 
     def _hand_over(self, connection: WebSocket, exchange: Turn) -> None:
         self.request_bytes = 0
