@@ -1,0 +1,1 @@
+"""GPUs through NVIDIA's management library, by `pynvml` of the package nvidia-ml-py."""

@@ -1,0 +1,1 @@
+"""The machine, its limits in a container, and processes that are watched."""
