@@ -92,8 +92,8 @@ for _ in range(30):
     while stops and not all_stopped() and time.monotonic() < give_up:
         pass
     try:
-        print(time.monotonic_ns())
         peer.send(b"a")
+        print(time.monotonic_ns())
         time.sleep(0.006)
         peer.send(b"b")
     finally:

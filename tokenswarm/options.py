@@ -153,7 +153,7 @@ def add_arguments(parser: Any) -> None:
     value("--label", "TEXT", "name of the run, used in its directory's name and its report")
     switch("--save-responses", "keep prompts and replies in responses.jsonl")
     value("--hardware", "URL,…|local", "exporters to ask what their machines do; local: the machine Locust runs on")
-    value("--server-metrics", "URL,…", "the model server's own metrics pages, asked once a second")
+    value("--server-metrics", "URL,…|target", "the model server's own metrics pages; target: /metrics of each --host")
     # Locust's: the server may hold what a stop would cut, and its pages are nobody else's business.
     parser.set_defaults(stop_timeout=DEFAULT_STOP_TIMEOUT, web_host="127.0.0.1", master_bind_host="127.0.0.1")
 

@@ -11,6 +11,9 @@ from tokenswarm.timing import Anchor
 HARDWARE: Final = "hardware.csv"
 SERVER_METRICS: Final = "server_metrics.csv"
 LOCAL: Final = "local"
+"""For a hardware exporter's URL: one that we start ourselves, on this machine."""
+TARGET: Final = "target"
+"""For a metrics page's URL: that of every server under test."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +22,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     """Where its lines belong: HARDWARE or SERVER_METRICS."""
     url: str
-    """Without credentials: what people and files see. LOCAL: an exporter that we start ourselves."""
+    """Without credentials: what people and files see; or LOCAL or TARGET."""
     at: str = ""
     """Where it is, if that is not its `url`."""
     user: str = ""

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from tokenswarm.errors import OptionError
-from tokenswarm.scraping.messages import HARDWARE, LOCAL, SERVER_METRICS, Source
+from tokenswarm.scraping.messages import HARDWARE, LOCAL, SERVER_METRICS, TARGET, Source
 from tokenswarm.variables import expand, names
 
-EXAMPLES = {HARDWARE: "http://gpu1:9435, or local", SERVER_METRICS: "http://server:8000/metrics"}
+EXAMPLES = {HARDWARE: "http://gpu1:9435, or local", SERVER_METRICS: "http://server:8000/metrics, or target"}
 OPTIONS = {HARDWARE: "--hardware", SERVER_METRICS: "--server-metrics"}
+
+WORDS = {HARDWARE: LOCAL, SERVER_METRICS: TARGET}
 
 
 def parse_sources(file: str, urls: Iterable[str], environ: Mapping[str, str]) -> list[Source]:
@@ -35,8 +37,8 @@ def password(url: str) -> str:
 
 def _source(file: str, text: str, environ: Mapping[str, str]) -> Source:
     option = OPTIONS[file]
-    if text == LOCAL and file == HARDWARE:
-        return Source(file=file, url=LOCAL)
+    if text == WORDS[file]:
+        return Source(file=file, url=text)
     scheme, mark, rest = text.partition("://")
     credentials, at, address = rest.rpartition("@")
     user, _, password = credentials.partition(":")

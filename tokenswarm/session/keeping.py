@@ -20,7 +20,7 @@ from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.recording.scrape import Scraping
-from tokenswarm.scraping.messages import SERVER_METRICS, Source
+from tokenswarm.scraping.messages import SERVER_METRICS, TARGET, Source
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_ROWS_LOST
 from tokenswarm.transport.origin import Origins, parse_origin, parse_origins
 from tokenswarm.ui.console import LiveLine
@@ -84,7 +84,7 @@ class Keeping:
         if options.run_dir and book.path.name != Path(options.run_dir).name:
             _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
         self._csv = LocustCsv(self._environment, book.path, book.problem)
-        sources = [_as_the_target(source, options, origins) for source in scraped_sources(options)]
+        sources = _sources(options, origins)
         self._scraping = Scraping(book, sources) if sources else None
         self._ticker = gevent.spawn(self._tick, book)
         if self._headless:
@@ -167,14 +167,24 @@ class Keeping:
             self._worst_exit = EXIT_GOAL_MISSED
 
 
-def _as_the_target(source: Source, options: Options, origins: Origins) -> Source:
-    """A page of a server under test is asked for as that is: with the key and --header."""
-    if source.file != SERVER_METRICS:
-        return source
-    page = parse_origin(source.url)
-    if not any((page.scheme, page.host, page.port) == (to.scheme, to.host, to.port) for to in origins.each):
-        return source
-    return msgspec.structs.replace(source, headers=request_headers(options))
+def _sources(options: Options, origins: Origins) -> list[Source]:
+    """Whom to ask beside the load. A page of a server under test is asked for as that is: with the key and --header.
+    Raises OptionError."""
+    sources = []
+    under_test = {(origin.scheme, origin.host, origin.port) for origin in origins.each}
+    for source in scraped_sources(options):
+        if source.url == TARGET:
+            pages = [f"{origin.url.removesuffix('/v1')}/metrics" for origin in origins.each]
+        else:
+            pages = [source.url]
+        for page in pages:
+            asked = msgspec.structs.replace(source, url=page)
+            if source.file == SERVER_METRICS:
+                origin = parse_origin(page)
+                if (origin.scheme, origin.host, origin.port) in under_test:
+                    asked = msgspec.structs.replace(asked, headers=request_headers(options))
+            sources.append(asked)
+    return sources
 
 
 def _verdict(path: Path) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ TCP_INQ: Final = 36
 KERNEL_STAMPS: Final = sys.platform == "linux"
 ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16) + socket.CMSG_SPACE(4) if KERNEL_STAMPS else 0
 
-_CHECK_DELAY_NS: Final = 100_000  # more than passes between the kernel's answer to a poll and our note of the time
+_CHECK_DELAY_NS: Final = 250_000  # more than passes between the kernel's answer to a poll and our note of the time
 _TIGHT_NS: Final = 5_000  # a clock reading within which nothing else ran
 _FULL_POLL: Final = 64  # libev takes that many events a poll, and more only later: others may have been ready as well
 REORDER_NS: Final = 200_000  # a stamp is older than its socket's readability by the way through the TCP stack
