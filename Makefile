@@ -14,7 +14,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sanitize lint format clean
+.PHONY: help install demo test quick sanitize lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ demo: install ## 100 users for a minute against the embedded simulator, with a r
 
 test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for some
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+quick: $(VENV)/.installed-test ## the tests that take less than five seconds each: for every day
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
 	tests/sanitize_receiver.sh $(BIN)/python

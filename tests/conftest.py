@@ -18,6 +18,30 @@ from tokenswarm.transport.clock import StampKeeper
 from tokenswarm.transport.portable import PortableTransport
 
 
+SLOW = (
+    "test_benchmarks",
+    "test_documentation",
+    "test_endings",
+    "test_every_protocol",
+    "test_llama_cpp",
+    "test_locustfiles",
+    "test_odd_users",
+    "test_scraping",
+    "test_verdict_faults",
+    "test_web_ui",
+    "test_workers",
+)
+"""Beginnings of files whose tests are mostly whole runs, of several seconds each: marked slow, all of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that no long one is the last to end."""
+    for item in items:
+        if item.path.stem.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def stamping() -> Iterator[None]:
     """The kernel stamps arrivals from the first test on, whoever else asks it to."""
