@@ -19,7 +19,7 @@ from tokenswarm.record import one_line
 from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
-from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_ROWS_LOST
+from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_REFUSED, EXIT_ROWS_LOST
 from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
 
@@ -106,6 +106,8 @@ class Keeping:
         book.finish(refused)
         if self._csv is not None:
             self._csv.finish()
+        if book.gave_up:
+            self._worst_exit = EXIT_REFUSED
         if book.incomplete:
             self._worst_exit = EXIT_ROWS_LOST
         if not refused:
@@ -125,9 +127,14 @@ class Keeping:
             print(f"\n{self._summary}", flush=True)
 
     def _tick(self, book: Book) -> None:
+        ending = False
         while True:
             gevent.sleep(1.0)
             book.tick()
+            if book.gave_up and not ending:
+                ending = True
+                runner = self._environment.runner
+                gevent.spawn(runner.quit if self._headless else runner.stop)
 
     def _write_results(self, book: Book) -> None:
         """Summary and report, in a process of their own: pandas has no place beside an event loop."""
