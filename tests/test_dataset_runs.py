@@ -93,6 +93,7 @@ def test_think_time_is_between_the_turns_and_the_stop_ends_a_conversation(
         assert float(after["intended_time"]) - float(before["end_time"]) == pytest.approx(0.4, abs=0.01)
 
 
+@pytest.mark.slow
 def test_two_workers_ask_each_line_once(tmp_path: Path, quick_simulator: Running) -> None:
     lines = [f"question {number}" for number in range(5000)]
     path = written(tmp_path, *lines[:100], "{bad", *lines[100:])
@@ -114,7 +115,7 @@ def test_two_workers_ask_each_line_once(tmp_path: Path, quick_simulator: Running
     assert problem in (run.run_dir / "report.html").read_text().replace("&#x27;", "'")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_fail_ends_the_run_at_the_first_bad_line(tmp_path: Path, quick_simulator: Running, workers: int) -> None:
     path = written(tmp_path, *["hello"] * 20, '{"prompt": 7}', *["hello"] * 20)
     options = ("-u", "2", "-r", "2", "-t", "60s", "--dataset", path, "--dataset-errors", "fail")
