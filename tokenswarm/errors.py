@@ -23,6 +23,10 @@ class MessageError(TokenswarmError):
     """What a worker or the master sent is no message of ours; the text says what is wrong with it."""
 
 
+class DatasetError(TokenswarmError):
+    """A dataset cannot be read, or a line of it cannot be used where none may be left out."""
+
+
 class RequestError(TokenswarmError):
     """One request failed. `error_class` is one of `record.ERROR_CLASSES`; the message is for people."""
 

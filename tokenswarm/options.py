@@ -44,6 +44,8 @@ _OWN_HEADERS = {
 _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
 _TRANSPORTS = ("fast", "portable")
 _WS_REPLIES = ("cumulative", "pieces")
+_DATASET_ERRORS = ("skip", "fail")
+_DATASET_REPLIES = ("server", "file")
 _FAIL_ON = ("degraded", "invalid", "errors")
 
 
@@ -74,6 +76,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     ws: Shape = Shape()
     """How a server over a WebSocket is asked, and how it answers."""
+    dataset: str | None = None
+    dataset_errors: str = "skip"
+    dataset_replies: str = "server"
+    """Whose replies a conversation of the dataset carries along."""
     system_prompt: str | None = None
     output_tokens: int | None = None
     temperature: float | None = None
@@ -142,7 +148,15 @@ def add_arguments(parser: Any) -> None:
     value(
         "--ws-end", "NAME=VALUE|close|TEXT", "websocket-chat: what ends a turn (status=200); close: the server closes"
     )
-    value("--system-prompt", "TEXT", "system message put before each prompt")
+    value("--dataset", "FILE", "prompts and conversations to send, one a line; left out: the bundled questions")
+    value("--dataset-errors", "|".join(_DATASET_ERRORS), "leave bad lines out and say so, or end the run", "skip")
+    value(
+        "--dataset-replies",
+        "|".join(_DATASET_REPLIES),
+        "what a conversation carries along as its answers: the server's own, or the file's",
+        "server",
+    )
+    value("--system-prompt", "TEXT", "system message put before each prompt that has none")
     value("--output-tokens", "N", "most output tokens to ask for (max_tokens); left out: the server's own default")
     value("--temperature", "X", "sampling temperature; left out: the server's own default")
     value("--top-p", "X", "nucleus sampling; left out: the server's own default")
@@ -290,6 +304,9 @@ def parse(
         stall_timeout=read.seconds("stall_timeout"),
         retries=int(read.number("retries", 0, 100, True) or 0),
         ws=read.shape(),
+        dataset=read.file("dataset"),
+        dataset_errors=read.one_of("dataset_errors", _DATASET_ERRORS) or "skip",
+        dataset_replies=read.one_of("dataset_replies", _DATASET_REPLIES) or "server",
         system_prompt=read.text("system_prompt"),
         output_tokens=None if output_tokens is None else int(output_tokens),
         temperature=read.number("temperature", 0, 100),

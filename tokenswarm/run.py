@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import msgspec
 
-from tokenswarm.errors import OptionError
+from tokenswarm.errors import DatasetError, OptionError
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation
 from tokenswarm.recording.messages import Assignment, Batch
@@ -24,7 +24,8 @@ from tokenswarm.transport.origin import WEBSOCKET_SCHEMES, Origin, Origins
 from tokenswarm.transport.portable import PortableTransport
 from tokenswarm.transport.replicas import Replicas
 from tokenswarm.transport.websocket import WebSocketTransport
-from tokenswarm.workload.prompts import PromptSource, bundled_prompts
+from tokenswarm.workload.dataset import Dataset
+from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
 
 TICK_SECONDS = 1.0
 
@@ -61,7 +62,8 @@ def _transport_to(origin: Origin, options: Options) -> Transport:
 
 
 class Run:
-    """Made at the start of the load, before any user runs; `finish` at its end. Raises OptionError."""
+    """Made at the start of the load, before any user runs; `finish` at its end. Raises OptionError and
+    DatasetError."""
 
     def __init__(
         self,
@@ -85,13 +87,7 @@ class Run:
         """No new task may begin."""
         self.finished = False
         """No request may begin."""
-        self.prompts = PromptSource(
-            bundled_prompts(),
-            seed=options.seed,
-            worker=place.worker,
-            workers=place.workers,
-            system_prompt=options.system_prompt,
-        )
+        self._prompts = self._source(place)
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(
             place.run,
@@ -110,6 +106,15 @@ class Run:
         self._secrets = secret_values(options)
         self._clients: set[Client] = set()
         self._ticker = gevent.spawn(self._tick)
+
+    def next_prompt(self) -> Prompt:
+        """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""
+        try:
+            return self._prompts.next()
+        except DatasetError as error:
+            self.stopping = True
+            self.recorder.give_up(str(error))
+            raise
 
     def next_request_id(self) -> str:
         """Unique over runs and workers; goes out as X-Request-Id."""
@@ -152,11 +157,31 @@ class Run:
         of which Locust is yet to be told."""
         self.stopping = self.finished = True
         self._ticker.kill(block=False)
+        self._prompts.close()
         cut = self.recorder.finish()
         for client in self._clients:
             client.close()
         self.transport.close()
         return cut
+
+    def _source(self, place: Assignment) -> Source:
+        options = self.options
+        if options.dataset is None:
+            return PromptSource(
+                bundled_prompts(),
+                seed=options.seed,
+                worker=place.worker,
+                workers=place.workers,
+                system_prompt=options.system_prompt,
+            )
+        return Dataset(
+            options.dataset,
+            worker=place.worker,
+            workers=place.workers,
+            system_prompt=options.system_prompt,
+            strict=options.dataset_errors == "fail",
+            tell=lambda text: self.recorder.problem(text),
+        )
 
     def _tick(self) -> None:
         due = time.monotonic()

@@ -26,11 +26,12 @@ from locust.exception import StopUser
 
 from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
+from tokenswarm.errors import DatasetError
 from tokenswarm.protocols.base import Message
 from tokenswarm.run import Run
 from tokenswarm.transport.base import Client
 from tokenswarm.workload.conversation import History
-from tokenswarm.workload.prompts import Prompt
+from tokenswarm.workload.prompts import Prompt, Turn
 
 __all__ = ["ChatUser", "Conversation", "Message", "Prompt", "Reply"]
 
@@ -69,13 +70,45 @@ class ChatUser(User):
     @task
     def send_next_prompt(self) -> None:
         """The task of a class that has none: the next prompt of the workload."""
-        if self._waited_at is not None:  # nothing of a user's own happened since the wait was over
-            self._lateness_ns += time.monotonic_ns() - self._waited_at
-        self.chat(self.next_prompt())
+        self._begin_at_once()
+        self.hold(self.next_prompt())
 
     def next_prompt(self) -> Prompt:
-        """The next prompt of the workload, by --seed."""
-        return self._current_run().prompts.next()
+        """The next prompt of the workload: of --dataset in its order, or of the bundled ones by --seed."""
+        run = self._current_run()
+        if run.finished:
+            raise StopUser("the run is over")
+        try:
+            return run.next_prompt()
+        except DatasetError as error:
+            raise StopUser(str(error)) from None
+
+    def hold(self, prompt: Prompt, *, name: str | None = None, **changes: Any) -> list[Reply]:
+        """Send a prompt of the workload, and hold the whole conversation if it opens one: the user's turns one after
+        another, `wait_time` between them, until one of them fails. Returns the reply to each turn.
+
+        Takes what `chat` takes. What the assistant said is what the server said, unless --dataset-replies has it come
+        from the dataset.
+        """
+        if prompt.then is None:
+            return [self.chat(prompt, name=name, **changes)]
+        from_file = self._current_run().options.dataset_replies == "file"
+        conversation = Conversation(self, History(), prompt.id)
+        replies: list[Reply] = []
+        for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
+            if replies:
+                self.wait()  # type: ignore[no-untyped-call]
+                self._begin_at_once()
+            said = turn.reply if from_file else None
+            replies.append(conversation.say(turn.messages, name=name, said=said, **changes))
+            if not replies[-1].ok:
+                break
+        return replies
+
+    def _begin_at_once(self) -> None:
+        """Nothing of a user's own has happened since the wait was over."""
+        if self._waited_at is not None:
+            self._lateness_ns += time.monotonic_ns() - self._waited_at
 
     def chat(
         self,
@@ -196,19 +229,25 @@ class ChatUser(User):
 class Conversation:
     """Turns of one user, each with what was said before. Its id and the turn's number are in the rows."""
 
-    def __init__(self, user: ChatUser, history: History) -> None:
-        self.id = secrets.token_hex(6)
+    def __init__(self, user: ChatUser, history: History, origin: str = "") -> None:
+        """`origin`: which prompt of the workload it is; its id then begins with that."""
+        self.id = f"{origin}-{secrets.token_hex(4)}" if origin else secrets.token_hex(6)
         self.turn = 0
         """Of the last `say`, from 1."""
         self._user = user
         self._history = history
 
-    def say(self, prompt: str, *, name: str | None = None, **changes: Any) -> Reply:
-        """The next turn; takes what `ChatUser.chat` takes. A turn that failed is no part of what comes after it."""
+    def say(
+        self, prompt: str | Sequence[Message], *, name: str | None = None, said: str | None = None, **changes: Any
+    ) -> Reply:
+        """The next turn, a user's text or the messages that it adds; takes what `ChatUser.chat` takes.
+
+        A turn that failed is no part of what comes after it. `said`: carry this along as the answer, not the server's.
+        """
         self.turn += 1
         reply = self._user._send(self._history.messages(prompt), name, changes, self.id, self.turn)
         if reply.ok:
-            self._history.answered(prompt, reply.text)
+            self._history.answered(prompt, reply.text if said is None else said)
         return reply
 
 

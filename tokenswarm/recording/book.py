@@ -47,6 +47,8 @@ class Book:
         self.target = target
         self.ledger = Ledger(expected)
         self.problems: list[str] = []
+        self.gave_up = False
+        """Whether a worker has said that the run cannot go on; why is one of the problems."""
         self.rows_written = 0
         self.rows_lost = 0
         self.started = Anchor(time.time_ns(), time.monotonic_ns())
@@ -160,7 +162,9 @@ class Book:
             if lines and (name != RESPONSES or self.options.save_responses):
                 self._append(name, lines)
         self.rows_written += batch.row_count
-        for text in batch.problems:
+        ending = f"The load ends here. {batch.gave_up}" if batch.gave_up and not self.gave_up else ""
+        self.gave_up = self.gave_up or bool(ending)
+        for text in filter(None, (*batch.problems, ending)):
             self.problem(f"{_named(seat)}: {one_line(text)}" if seat.worker.client_id else text)
 
     def problem(self, text: str) -> None:

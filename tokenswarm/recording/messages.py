@@ -118,6 +118,8 @@ class Batch(Message, frozen=True, tag="tokenswarm-batch"):
     """What the locustfile's own code raised, since the start of the run."""
     problems: list[str] = []
     """New ones, as sentences."""
+    gave_up: str = ""
+    """Why the run cannot go on."""
     offset_ns: int = 0
     """The worker's wall clock − the master's."""
     uncertainty_ns: Count = 0

@@ -59,6 +59,7 @@ class Recorder:
         self._sink = sink
         self._save_responses = save_responses
         self._problems: list[str] = []
+        self._gave_up = ""
         self._in_flight: dict[str, InFlight] = {}
         self._tally = Tally()
         self._rows: list[RequestRecord] = []
@@ -113,6 +114,10 @@ class Recorder:
         """Something went wrong that the run must tell; it goes out with the next batch."""
         self._problems.append(one_line(text))
 
+    def give_up(self, why: str) -> None:
+        """The run cannot go on; the first reason goes out with the next batch."""
+        self._gave_up = self._gave_up or one_line(why)
+
     def tick(self) -> None:
         """Hand on the rows that ended and the interval since the last tick."""
         line = self._interval()
@@ -133,6 +138,7 @@ class Recorder:
                 in_flight=len(self._in_flight),
                 exceptions=dict(self.exceptions),
                 problems=problems,
+                gave_up=self._gave_up,
                 offset_ns=self.offset_ns,
                 uncertainty_ns=self.uncertainty_ns,
             )

@@ -21,7 +21,7 @@ from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.recording.scrape import Scraping
 from tokenswarm.scraping.messages import SERVER_METRICS, TARGET, Source
-from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_ROWS_LOST
+from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_REFUSED, EXIT_ROWS_LOST
 from tokenswarm.transport.origin import Origins, parse_origin, parse_origins
 from tokenswarm.ui.console import LiveLine
 
@@ -112,6 +112,8 @@ class Keeping:
         book.finish(refused)
         if self._csv is not None:
             self._csv.finish()
+        if book.gave_up:
+            self._worst_exit = EXIT_REFUSED
         if book.incomplete:
             self._worst_exit = EXIT_ROWS_LOST
         self._results.append(gevent.spawn(self._conclude, book, self._scraping, refused))
@@ -130,9 +132,14 @@ class Keeping:
             print(f"\n{self._summary}", flush=True)
 
     def _tick(self, book: Book) -> None:
+        ending = False
         while True:
             gevent.sleep(1.0)
             book.tick()
+            if book.gave_up and not ending:
+                ending = True
+                runner = self._environment.runner
+                gevent.spawn(runner.quit if self._headless else runner.stop)
 
     def _conclude(self, book: Book, scraping: Scraping | None, refused: bool) -> None:
         if scraping is not None:

@@ -18,6 +18,7 @@ from tokenswarm.run import Run, make_transport
 from tokenswarm.target import Target, check
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.origin import Origins
+from tokenswarm.workload.dataset import Dataset
 
 MOST_EXCEPTIONS: Final = 100
 """Different texts of exceptions that are told apart."""
@@ -35,8 +36,11 @@ class Loading:
         environment.events.user_error.add_listener(self._on_user_error)
 
     def check(self, options: opts.Options, origins: Origins) -> Target:
-        """The target, checked once for each change of host or options. Raises OptionError and TargetError."""
+        """The target, checked once for each change of host or options, and the dataset with it. Raises OptionError,
+        DatasetError and TargetError."""
         if self._checked is None or self._checked[:2] != (options, origins.url):
+            if options.dataset is not None:
+                Dataset(options.dataset, worker=0, strict=options.dataset_errors == "fail", tell=_log.warning).close()
             target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
             for note in target.notes:
                 _log.warning(note)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tokenswarm.protocols.base import Message
 from tokenswarm.protocols.values import estimated_tokens
 
@@ -18,22 +20,26 @@ class History:
         if (turns is not None and turns < 0) or (tokens is not None and tokens < 0):
             raise ValueError("a history of less than nothing")
         self._system: list[Message] = [{"role": "system", "content": system}] if system else []
-        self._turns: list[tuple[Message, Message]] = []
+        self._turns: list[list[Message]] = []
         self._most_turns = turns
         self._most_tokens = tokens
 
-    def messages(self, prompt: str) -> list[Message]:
-        """What to send for the next turn."""
+    def messages(self, prompt: str | Sequence[Message]) -> list[Message]:
+        """What to send for the next turn: a user's text, or the messages that it adds."""
         kept: list[Message] = []
         tokens = 0
         first = 0 if self._most_turns is None else max(0, len(self._turns) - self._most_turns)
-        for question, answer in reversed(self._turns[first:]):
-            tokens += estimated_tokens(str(question["content"])) + estimated_tokens(str(answer["content"]))
+        for turn in reversed(self._turns[first:]):
+            tokens += sum(estimated_tokens(str(message["content"])) for message in turn)
             if self._most_tokens is not None and tokens > self._most_tokens:
                 break
-            kept[:0] = [question, answer]
-        return [*self._system, *kept, {"role": "user", "content": prompt}]
+            kept[:0] = turn
+        return [*self._system, *kept, *_asked(prompt)]
 
-    def answered(self, prompt: str, text: str) -> None:
+    def answered(self, prompt: str | Sequence[Message], text: str) -> None:
         """The turn went well: it is part of what was said."""
-        self._turns.append(({"role": "user", "content": prompt}, {"role": "assistant", "content": text}))
+        self._turns.append([*_asked(prompt), {"role": "assistant", "content": text}])
+
+
+def _asked(prompt: str | Sequence[Message]) -> Sequence[Message]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

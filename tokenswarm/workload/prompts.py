@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -29,11 +29,34 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: _Text
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """What one turn of a conversation adds, a user's message last, and the reply that the dataset has to it."""
+
+    messages: tuple[Message, ...]
+    reply: str | None = None
+
+
 class Prompt(msgspec.Struct, frozen=True):
-    """What one request asks: its messages, oldest first, and the id that tells which prompt it was."""
+    """What one request asks: its messages, oldest first, and the id that tells which prompt it was.
+
+    Where it opens a conversation, `then` are the turns that follow, perhaps none; None: it is no conversation.
+    """
 
     id: str
     messages: tuple[Message, ...]
+    reply: str | None = None
+    """What the dataset has as the answer."""
+    then: tuple[Turn, ...] | None = None
+
+
+class Source(Protocol):
+    """An endless stream of prompts."""
+
+    def next(self) -> Prompt:
+        """The next prompt. Raises DatasetError where the run must end."""
+
+    def close(self) -> None:
+        """Nothing more is asked for."""
 
 
 def parse_questions(lines: Iterable[bytes], name: str) -> list[Question]:
@@ -111,3 +134,6 @@ class PromptSource:
             self._left = order[first :: self._hands][::-1]
             self._dealt += len(order)
         return self._left.pop()
+
+    def close(self) -> None:
+        """As `Source` has it."""
