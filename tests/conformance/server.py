@@ -102,7 +102,9 @@ class Server(ABC):
     prefix: Prefix | None = None
     """None: it is installed with what the tests need."""
     light = False
-    """Quick enough for every test run."""
+    """Installed within seconds, so that it is in every test run."""
+    slow = False
+    """Its tests are slow ones."""
     model = "tiny"
     key: str | None = None
     """The API key that it wants."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from conformance.prefix import PythonPrefix
-from conformance.server import Refused, Refuses, Running, Server, Spoken, free_port, process
+from conformance.server import Refused, Refuses, Running, Server, free_port, process
 from conformance.servers.llama_cpp import LlamaCpp
 
 LIMITED = "limited"
@@ -24,10 +24,9 @@ class LiteLLM(Server):
     name = "LiteLLM"
     prefix = PythonPrefix("litellm", ("litellm[proxy]==1.100.5",))
     light = True
+    slow = True
     key = "sk-conformance"
-    spoken: ClassVar = {
-        name: Spoken() for name in ("openai-chat", "openai-completions", "openai-responses", "anthropic")
-    }
+    spoken: ClassVar = LlamaCpp.spoken
     long_body: ClassVar = {"ignore_eos": True}
     unknown_model = Refused("http_4xx", 400, "no-such-model")
     bad_parameter = Refused("http_4xx", 400, "top_k", {"top_k": "many"})

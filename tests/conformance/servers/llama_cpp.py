@@ -19,9 +19,7 @@ class LlamaCpp(Server):
     name = "llama.cpp"
     light = True
     model = MODEL
-    spoken: ClassVar = {
-        name: Spoken() for name in ("openai-chat", "openai-completions", "openai-responses", "anthropic")
-    }
+    spoken: ClassVar = dict.fromkeys(("openai-chat", "openai-completions", "openai-responses", "anthropic"), Spoken())
     long_body: ClassVar = {"ignore_eos": True}
     bad_parameter = Refused("http_4xx", 400, "top_k", {"top_k": "many"})
     crowd = Waits(SLOTS)
