@@ -14,10 +14,10 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick sanitize lint format clean
+.PHONY: help install demo test quick conformance sanitize lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: install ## 100 users for a minute against the embedded simulator, with a report
 	@unset LOCUST_HOST; set -x; \
@@ -28,6 +28,9 @@ test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for so
 
 quick: $(VENV)/.installed-test ## the tests that take less than five seconds each: for every day
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+conformance: $(VENV)/.installed-test ## every real model server, installed into .servers; ARGS="-k vLLM" for one
+	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)
 
 sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
 	tests/sanitize_receiver.sh $(BIN)/python
@@ -44,7 +47,7 @@ format: $(VENV)/.installed-lint ## put the code into ruff's format
 install: $(VENV)/.installed ## the suite itself, into .venv
 
 clean: ## remove .venv and what tools left behind; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .servers
 	rm -f tokenswarm/transport/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trustme
 from scripted_server import REPLY, Peer, chunk
 from wire import request
@@ -42,16 +43,18 @@ class Caller:
         protocol: WireProtocol = PROTOCOL,
         headers: Mapping[str, str] = {"User-Agent": "test"},
         extra_body: Mapping[str, Any] = {},
+        model: str = "m",
+        max_tokens: int | None = None,
         **settings: Any,
     ) -> None:
         self.transport = kind(parse_origin(url), limits or Limits(), headers, **settings)
         self.protocol = protocol
-        self.extra_body = extra_body
+        self.asked = Generation(model=model, max_tokens=max_tokens, extra_body=extra_body)
         self.client = self.transport.client()
         self.tally = Tally()
 
     def prepare(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
-        generation = Generation(model="m", stream=stream, extra_body=self.extra_body)
+        generation = msgspec.structs.replace(self.asked, stream=stream)
         wire = self.protocol.encode([{"role": "user", "content": prompt}], generation)
         line = Timeline(time.monotonic_ns())
         return self.client.call(request(self.protocol, line, self.tally, stream, wire))
