@@ -14,7 +14,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sanitize lint format clean
+.PHONY: help install demo test prometheus sanitize lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,8 @@ demo: install ## 100 users for a minute against the embedded simulator, with a r
 
 test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for some
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+prometheus: $(BIN)/promtool ## Debian's Prometheus into .venv, for the tests that scrape with it (apt-get, dpkg)
 
 sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
 	tests/sanitize_receiver.sh $(BIN)/python
@@ -59,6 +61,12 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@echo "Installing what the checks need …"
 	@$(PIP_INSTALL) '.[test,lint]'
 	@touch $@
+
+# Unpacked, not installed: it needs no rights, and starts no service.
+$(BIN)/promtool: | $(BIN)/python
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
+	apt-get download prometheus && dpkg -x prometheus_*.deb unpacked && \
+	cp unpacked/usr/bin/prometheus unpacked/usr/bin/promtool "$(abspath $(BIN))/"
 
 # No prerequisites: a .venv that runs is kept.
 $(BIN)/python:
