@@ -14,7 +14,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick conformance sanitize lint format clean
+.PHONY: help install demo test quick conformance prometheus sanitize lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,8 @@ quick: $(VENV)/.installed-test ## the tests that take less than five seconds eac
 
 conformance: $(VENV)/.installed-test ## every real model server, installed into .servers; ARGS="-k vLLM" for one
 	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)
+
+prometheus: $(BIN)/promtool ## Debian's Prometheus into .venv, for the tests that scrape with it (apt-get, dpkg)
 
 sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
 	tests/sanitize_receiver.sh $(BIN)/python
@@ -65,6 +67,12 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@echo "Installing what the checks need …"
 	@$(PIP_INSTALL) '.[test,lint]'
 	@touch $@
+
+# Unpacked, not installed: it needs no rights, and starts no service.
+$(BIN)/promtool: | $(BIN)/python
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
+	apt-get download prometheus && dpkg -x prometheus_*.deb unpacked && \
+	cp unpacked/usr/bin/prometheus unpacked/usr/bin/promtool "$(abspath $(BIN))/"
 
 # No prerequisites: a .venv that runs is kept.
 $(BIN)/python:
