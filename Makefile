@@ -21,7 +21,7 @@ help: ## list the targets
 
 demo: install ## 100 users for a minute against the embedded simulator, with a report
 	@unset LOCUST_HOST; set -x; \
-	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s
+	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s --hardware local
 
 test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for some
 	$(BIN)/python -m pytest -n 2 $(ARGS)

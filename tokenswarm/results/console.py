@@ -15,6 +15,7 @@ SIMULATOR: Final = (
     "SIMULATOR: these figures are about tokenswarm's built-in simulator. No real model server was measured."
 )
 ROWS: Final = ("ttft_ms", "ttft_due_ms", "tpot_ms", "itl_ms", "e2e_ms")
+MOST_GROUPS: Final = 10
 COLUMNS: Final = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
@@ -26,6 +27,7 @@ def table(summary: dict[str, Any], report: Path | None = None) -> str:
         _requests(summary),
         _latency(summary),
         _throughput(summary),
+        *_groups(summary),
         _errors(summary),
         [f"Report  {report}"] if report else [],
     ]
@@ -87,6 +89,8 @@ def _requests(summary: dict[str, Any]) -> list[str]:
     lines = aligned(rows)
     if requests["unaccounted"]:
         lines.append(f"{count(requests['unaccounted'])} more were started and have no row")
+    if summary["questions"]:
+        lines.append(wording.questions(summary["questions"]))
     return lines
 
 
@@ -107,6 +111,23 @@ def _latency(summary: dict[str, Any]) -> list[str]:
     if any(cell.startswith(wording.UNSURE) for row in rows for cell in row):
         lines.append(f"{wording.UNSURE} too few requests for this percentile")
     return lines
+
+
+def _groups(summary: dict[str, Any]) -> list[list[str]]:
+    blocks = []
+    for kind, groups in summary["groups"].items():
+        rows = [[wording.GROUPS[kind], "due", "ok", "TTFT p50", "p95", "TPOT p50", "e2e p50", "p95"]]
+        for group in groups[:MOST_GROUPS]:
+            ttft, tpot, whole = group["ttft_ms"], group["tpot_ms"], group["e2e_ms"]
+            figures = [(ttft, "p50"), (ttft, "p95"), (tpot, "p50"), (whole, "p50"), (whole, "p95")]
+            counts = [count(group["due"]), count(group["ok"])]
+            name = plain(wording.group(kind, group["value"]), 36)
+            rows.append([name, *counts, *(statistic(found, name) for found, name in figures)])
+        lines = aligned(rows)
+        if len(groups) > MOST_GROUPS:
+            lines.append(f"and {len(groups) - MOST_GROUPS} more in the report")
+        blocks.append(lines)
+    return blocks
 
 
 def _throughput(summary: dict[str, Any]) -> list[str]:

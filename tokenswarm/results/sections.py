@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenswarm.results import charts, client_section, wording, workers_section
+from tokenswarm.results import charts, client_section, groups_section, wording, workers_section
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import escape, facts, figure, section, table
 from tokenswarm.results.phases import Phases, intended
@@ -196,6 +196,10 @@ def windows(material: Material) -> str:
     )
 
 
+def groups(material: Material) -> str:
+    return groups_section.section(material.summary["groups"])
+
+
 def requests(material: Material) -> str:
     found = material.summary["requests"]
     names = [name for name, n in found["all"].items() if n or name in ("due", "ok", "failed")]
@@ -205,6 +209,8 @@ def requests(material: Material) -> str:
     more = ""
     if found["unaccounted"]:
         more = f'<p class="note">{count(found["unaccounted"])} more were started and have no row.</p>'
+    if material.summary["questions"]:
+        more += f'<p class="note">{escape(wording.questions(material.summary["questions"]))}.</p>'
     return section("Requests", table(["", *names], rows), more)
 
 
@@ -331,6 +337,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     over_time,
     throughput,
     windows,
+    groups,
     requests,
     errors,
     client,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import client, distribution, evidence, flow
+from tokenswarm.results import breakdown, client, distribution, evidence, flow
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -45,6 +45,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "defects": defects,
         "phases": _phases(phases),
         "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
+        "questions": breakdown.questions(run.rows),
         "errors": _errors(run, cohort, phases),
         "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
         "throughput": throughput(run, phases, cohort),
@@ -52,6 +53,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "tokens": _tokens(cohort),
         "client": client.figures(run, phases, cohort, defects),
         "windows": _windows(run, phases, due),
+        "groups": breakdown.groups(cohort),
     }
     if phases.note:
         defects.append(phases.note)

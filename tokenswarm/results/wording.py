@@ -22,6 +22,7 @@ LATENCIES: Final = {
     "queue_ms": "Client late",
     "sent_ms": "Start → sent",
 }
+GROUPS: Final = {"name": "By name", "user_class": "By user class", "remote_addr": "By server"}
 STATISTICS: Final = ("mean", *PERCENTILES, "max")
 
 # C0 and C1 controls, and the marks that turn the direction of text round: neither may reach a terminal from a server.
@@ -102,6 +103,21 @@ def shown_latencies(summary: dict[str, Any]) -> dict[str, Distribution]:
         if (waits := found[name]) and waits["max"] < 1.0:
             found[name] = None
     return {name: distribution for name, distribution in found.items() if distribution}
+
+
+def group(kind: str, value: str) -> str:
+    """What a group of requests is called."""
+    return plain(value, 60) or ("no connection" if kind == "remote_addr" else UNKNOWN)
+
+
+def questions(found: dict[str, int]) -> str:
+    """What became of the questions that --retries asked again."""
+    lost = found["asked"] - found["answered"]
+    rest = "all of them in the end" if not lost else f"{count(found['answered'])} in the end, {count(lost)} never"
+    return (
+        f"{count(found['asked'])} questions: {count(found['at_once'])} answered at once, {rest}, "
+        f"by {count(found['retries'])} retries"
+    )
 
 
 def what_ran(summary: dict[str, Any]) -> str:

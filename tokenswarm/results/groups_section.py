@@ -1,0 +1,30 @@
+"""The report's section on requests told apart: by name, by user class, by server."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tokenswarm.results import page, wording
+from tokenswarm.results.page import escape
+from tokenswarm.results.wording import count, statistic
+
+HEADS: Final = ("due", "ok", "failed", "TTFT p50", "p95", "p99", "TPOT p50", "e2e p50", "p95", "output tokens")
+
+
+def section(groups: dict[str, list[dict[str, Any]]]) -> str:
+    """Markup, from `summary["groups"]`; nothing where all requests are of one kind."""
+    tables = []
+    for kind, members in groups.items():
+        rows = [
+            [
+                escape(wording.group(kind, member["value"])),
+                *(count(member[name]) for name in ("due", "ok", "failed")),
+                *(escape(statistic(member["ttft_ms"], name)) for name in ("p50", "p95", "p99")),
+                escape(statistic(member["tpot_ms"], "p50")),
+                *(escape(statistic(member["e2e_ms"], name)) for name in ("p50", "p95")),
+                count(member["output_tokens"]),
+            ]
+            for member in members
+        ]
+        tables.append(page.table([wording.GROUPS[kind], *HEADS], rows))
+    return page.section("Told apart", *tables, note="Milliseconds. The same requests as above.")
