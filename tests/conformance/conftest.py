@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--every-server", action="store_true", help="install and test the heavy model servers, too")
     group.addoption("--write-page", action="store_true", help="write what was seen into docs/servers.md")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is only about heavy servers is not there without them."""
+    about_heavy = collection_path.name in ("test_server_times.py", "test_fastchat.py")
+    return True if about_heavy and not config.getoption("--every-server", default=False) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

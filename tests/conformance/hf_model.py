@@ -9,7 +9,9 @@ import string
 import sys
 
 VOCABULARY = 512
-CONTEXT = 2048
+LETTERS = 94
+"""Tokens of one printable character of ASCII; they come first in the vocabulary, after the special ones."""
+CONTEXT = 8192
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
 
 
@@ -43,7 +45,12 @@ def main(folder: str) -> None:
         eos_token_id=2,
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    # What cannot be seen is rare: special tokens, the last of which ends the reply, and bytes that are no letters.
+    letters = range(len(special), len(special) + LETTERS)
+    unseen = [number for number in range(len(special) + len(alphabet)) if number not in letters]
+    model.lm_head.weight.data[unseen] = 0.0
+    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":

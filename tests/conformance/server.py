@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -178,7 +179,7 @@ def process(
 
 def make_hf_model(prefix: PythonPrefix) -> Path:
     """The folder of a tiny model in the format of transformers, made on first use by those of the prefix."""
-    folder = prefix.folder / "model"
+    folder = prefix.folder / f"model-{zlib.crc32(HF_MODEL.read_bytes()):08x}"
     if not (folder / "config.json").exists():
         subprocess.run([prefix.python, str(HF_MODEL), str(folder)], check=True, capture_output=True, cwd=prefix.folder)
     return folder

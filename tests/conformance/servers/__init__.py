@@ -8,6 +8,7 @@ from conformance.servers.llama_cpp import LlamaCpp
 from conformance.servers.llama_cpp_python import LlamaCppPython
 from conformance.servers.transformers import Transformers
 from conformance.servers.vllm import VLLM
+from conformance.servers.xinference import Xinference
 
 SERVERS: tuple[Server, ...] = (
     LlamaCpp(),
@@ -17,4 +18,5 @@ SERVERS: tuple[Server, ...] = (
     Transformers(),
     FastChat(),
     LlamaCppPython(),
+    Xinference(),
 )

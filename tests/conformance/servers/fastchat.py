@@ -64,7 +64,7 @@ class FastChat(Server):
             )
             keys = ("--api-keys", self.key)
             stack.enter_context(process(serve("openai_api_server", ports[2], *at, *keys), log, f"{url}/docs", 120))
-            yield Running(url, log, {CONTROLLER: controller, "fastchat-worker": controller})
+            yield Running(url, log, {CONTROLLER: controller})
 
     def answered(self, running: Running) -> int:
         """Lines of its access log."""

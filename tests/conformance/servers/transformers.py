@@ -1,4 +1,4 @@
-"""`transformers serve`: Hugging Face's own server, with the tokens of a request sent as they are decoded."""
+"""`transformers serve`: Hugging Face's own server. One request at a time, unless it is told to batch them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from conformance.prefix import PythonPrefix
-from conformance.server import Refused, Running, Server, Spoken, free_port, make_hf_model, process
+from conformance.server import Refused, Running, Server, Spoken, Waits, free_port, make_hf_model, process
 
 
 class Transformers(Server):
@@ -19,23 +19,24 @@ class Transformers(Server):
     spoken: ClassVar = {name: Spoken() for name in ("openai-chat", "openai-completions", "openai-responses")}
     long_body: ClassVar = {"generation_config": '{"min_new_tokens": 400}'}
     unknown_model = Refused("http_4xx", 400, "no-such-model")
-    bad_parameter = Refused("http_4xx", 400, "temperature", {"temperature": "hot"})
+    bad_parameter = Refused("http_4xx", 422, "Unexpected fields", {"no_such_parameter": 1})
+    crowd = Waits(1)
 
     @property
     def model(self) -> str:  # type: ignore[override]
         """The folder."""
         assert isinstance(self.prefix, PythonPrefix)
-        return str(self.prefix.folder / "model")
+        return str(make_hf_model(self.prefix))
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Running]:
         """One process."""
         assert isinstance(self.prefix, PythonPrefix)
-        make_hf_model(self.prefix)
         port, log = free_port(), folder / "transformers.log"
         command = [str(self.prefix.folder / "bin" / "transformers"), "serve", self.model, "--device", "cpu"]
         url = f"http://127.0.0.1:{port}"
-        with process([*command, "--host", "127.0.0.1", "--port", str(port)], log, f"{url}/health", 180):
+        env = {"OMP_NUM_THREADS": "1"}
+        with process([*command, "--host", "127.0.0.1", "--port", str(port)], log, f"{url}/health", 180, env):
             yield Running(url, log)
 
     def answered(self, running: Running) -> int:
