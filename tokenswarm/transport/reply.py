@@ -163,7 +163,8 @@ class ReplyState:
         if status < 300 and not plain:
             raise RequestError("malformed", _COMPRESSED.format(encoding), status)
         self._most_whole = MAX_WHOLE_BYTES if status < 300 else MAX_ERROR_BYTES if plain else 0
-        whole = content_type.lower().startswith(("application/json", "text/html"))  # the latter: a page, so no reply
+        kind = content_type.partition(";")[0].strip().lower()
+        whole = kind.endswith(("/json", "+json")) or kind == "text/html"  # the latter: a page, so no reply
         self.streamed = self._expect_stream and status < 300 and not whole
 
     def body(self, data: bytes) -> None:
