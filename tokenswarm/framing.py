@@ -29,8 +29,11 @@ def parse_event(block: bytes) -> Event | None:
         return Event(block[6:] if block[5:6] == b" " else block[5:])
     data: list[bytes] = []
     kind = b""
-    for line in block.split(b"\n"):
-        name, _, value = line.partition(b":")
+    begin, end = 0, 0
+    while end >= 0:  # a line at a time: a list of millions of them would take many times their size
+        end = block.find(b"\n", begin)
+        name, _, value = block[begin : end if end >= 0 else None].partition(b":")
+        begin = end + 1
         if value[:1] == b" ":
             value = value[1:]
         if name == b"data":
@@ -80,25 +83,24 @@ class DelimitedFramer:
 
     def __init__(self, delimiter: bytes) -> None:
         self._delimiter = delimiter
-        self._buffer: list[bytes] = []
+        self._buffer = bytearray()
         self.pending = False
 
     def feed(self, data: bytes) -> list[Event]:
         """As `Framer` has it."""
         *whole, rest = data.split(self._delimiter)
         if whole and self._buffer:
-            whole[0] = b"".join([*self._buffer, whole[0]])
+            whole[0] = bytes(self._buffer) + whole[0]
             self._buffer.clear()
-        if rest:
-            self._buffer.append(rest)
-            if len(self._buffer) > 1 and sum(map(len, self._buffer)) > MAX_EVENT_BYTES:
-                raise RequestError("malformed", f"an event of more than {MAX_EVENT_BYTES} bytes without an end")
+        self._buffer += rest
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise _endless()
         self.pending = bool(self._buffer)
         return [Event(piece) for piece in whole if piece.strip()]
 
     def finish(self) -> Event | None:
         """As `Framer` has it."""
-        left = b"".join(self._buffer)
+        left = bytes(self._buffer)
         self._buffer.clear()
         self.pending = False
         return Event(left) if left.strip() else None
@@ -111,7 +113,7 @@ class SseFramer:
 
     def __init__(self, parse: Callable[[bytes], Event | None] = parse_event) -> None:
         self._parse = parse
-        self._buffer = b""
+        self._buffer = bytearray()
         self._skip_lf = False
         self._started = False
         self.pending = False
@@ -140,38 +142,52 @@ class SseFramer:
         if b"\r" in data:
             self._skip_lf = data[-1] == 0x0D
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if self._buffer:
-            data = self._buffer + data
-        end = data.rfind(b"\n\n")
+        buffer = self._buffer
+        if buffer:
+            # What was there is not copied or searched again with each piece, or many small ones would take for ever.
+            searched = len(buffer) - 1
+            buffer += data
+            end = buffer.rfind(b"\n\n", searched)
+            if end >= 0:
+                data = bytes(buffer)
+                buffer.clear()
+        else:
+            end = data.rfind(b"\n\n")
+            if end < 0 and not (data == b"\n" and self._started):
+                buffer += data
         if end < 0:
-            if len(data) > MAX_EVENT_BYTES:
-                raise RequestError("malformed", f"an event of more than {MAX_EVENT_BYTES} bytes without an end")
-            self._buffer = b"" if data == b"\n" and self._started else data
-            self.pending = bool(self._buffer)
+            if len(buffer) > MAX_EVENT_BYTES:
+                raise _endless()
+            self.pending = bool(buffer)
             return []
-        self._buffer = data[end + 2 :]
-        if self._buffer == b"\n":
-            self._buffer = b""
+        rest = data[end + 2 :]
+        if rest != b"\n":
+            buffer += rest
         events = []
         for block in data[:end].split(b"\n\n"):
-            event = self._parse(block)
+            event = self._parse(block) if block else None
             if event is not None:
                 events.append(event)
-        self.pending = bool(self._buffer) or (event is None and bool(block))
+        self.pending = bool(buffer) or (event is None and bool(block))
         self._between = not (self.pending or self._skip_lf) and self._parse is parse_event
         return events
 
     def finish(self) -> Event | None:
         """At the end of the stream: an end mark that lacks its blank line. Any other event that does is discarded."""
-        block, self._buffer, self.pending, self._between = self._buffer, b"", False, False
+        block, self.pending, self._between = bytes(self._buffer), False, False
+        self._buffer.clear()
         event = self._parse(block.strip(b"\n")) if block else None
         return event if event is not None and event.data.strip() == b"[DONE]" else None
 
     def _after_bom(self, data: bytes) -> bytes:
-        data = self._buffer + data
+        data = bytes(self._buffer) + data
+        self._buffer.clear()
         if len(data) < 3 and _BOM.startswith(data):
-            self._buffer = data
+            self._buffer += data
             return b""
-        self._buffer = b""
         self._started = True
         return data[3:] if data.startswith(_BOM) else data
+
+
+def _endless() -> RequestError:
+    return RequestError("malformed", f"an event of more than {MAX_EVENT_BYTES} bytes without an end")

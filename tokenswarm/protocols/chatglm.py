@@ -14,7 +14,7 @@ from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event
 from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, WireRequest
-from tokenswarm.protocols.values import as_turns, estimated_tokens, excerpt, load_object, merged
+from tokenswarm.protocols.values import as_turns, estimated_tokens, excerpt, load, merged
 
 
 class ChatGLMDecoder:
@@ -28,14 +28,16 @@ class ChatGLMDecoder:
 
     def decode_whole(self, body: bytes) -> Delta:
         """`{"response", "history", "status": 200, "time"}`, or the error that came in its place."""
-        value = load_object(body)
+        loaded = load(body)
+        value = loaded if isinstance(loaded, dict) else {}
         answer, status = value.get("response"), value.get("status")
         if isinstance(answer, str) and status in (200, None):
             return Delta(answer, done=True)
         error = refusals.from_stream(value)
         if error is None and isinstance(status, int) and status not in (200, 0):
             error = RequestError("stream_error", f"status {status}: {refusals.message_of(value) or excerpt(body)}")
-        return Delta(error=error or RequestError("malformed", f"a reply without a response: {excerpt(body)}"))
+        otherwise = f"a reply without a response: {excerpt(body)}"
+        return Delta(error=error or refusals.instead_of_reply(loaded, otherwise))
 
 
 class ChatGLM(HttpProtocol):

@@ -40,7 +40,7 @@ class DashScopeDecoder:
         return read_whole(body, "output", _delta_of)
 
     def _read(self, value: dict[str, Any]) -> Delta:
-        if "output" not in value and value.get("code"):
+        if value.get("output") is None and value.get("code"):
             return Delta(error=refusals.reported(value))
         delta = _delta_of(value)
         if self._so_far is not None:

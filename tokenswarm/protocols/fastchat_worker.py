@@ -16,7 +16,7 @@ from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, WireRequest
 from tokenswarm.protocols.cumulative import CumulativeText
 from tokenswarm.protocols.openai_chat import read_usage
-from tokenswarm.protocols.values import as_prompt, excerpt, load_object, merged
+from tokenswarm.protocols.values import as_prompt, excerpt, load, load_object, merged
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -107,5 +107,4 @@ class FastChatWorker(HttpProtocol):
 
 def _error_in(data: bytes, why: str) -> RequestError:
     """The error that a frame reports; one that reports none is malformed."""
-    said = refusals.from_stream(load_object(data))
-    return said or RequestError("malformed", f"not a frame of FastChat's ({why}): {excerpt(data)}")
+    return refusals.instead_of_reply(load(data), f"not a frame of FastChat's ({why}): {excerpt(data)}")

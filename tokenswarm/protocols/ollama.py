@@ -14,7 +14,7 @@ from tokenswarm.errors import RequestError
 from tokenswarm.framing import DelimitedFramer, Event, Framer, parse_event
 from tokenswarm.protocols import refusals
 from tokenswarm.protocols.base import Delta, Generation, HttpProtocol, Message, ServerTimes, Usage, WireRequest
-from tokenswarm.protocols.values import as_prompt, excerpt, load_object, merged, text
+from tokenswarm.protocols.values import as_prompt, excerpt, load, load_object, merged, text
 
 NDJSON = "application/x-ndjson"
 
@@ -78,10 +78,14 @@ class OllamaDecoder:
 
     def decode_whole(self, body: bytes) -> Delta:
         """The one object of a reply that was not streamed, or the error that came in its place."""
-        line = _read(body)
+        otherwise = f"a reply without a message or a response: {excerpt(body)}"
+        try:
+            line = _decode_line(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Delta(error=refusals.instead_of_reply(load(body), otherwise))
         delta = _delta_of(line, body)
         if delta.error is None and line.message is None and line.response is None:
-            delta.error = RequestError("malformed", f"a reply without a message or a response: {excerpt(body)}")
+            delta.error = refusals.instead_of_reply(load(body), otherwise)
         return delta
 
 
@@ -153,7 +157,8 @@ def _read(data: bytes) -> _Line:
     try:
         return _decode_line(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError("malformed", f"not a line of Ollama's ({error}): {excerpt(data)}") from None
+        said = refusals.flat(load(data))  # its message is a text, and not an object
+        raise said or RequestError("malformed", f"not a line of Ollama's ({error}): {excerpt(data)}") from None
 
 
 def _delta_of(line: _Line, data: bytes) -> Delta:

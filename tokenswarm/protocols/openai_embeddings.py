@@ -51,8 +51,7 @@ class OpenAIEmbeddingsDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             reply = None
         if reply is None or reply.error:
-            error = refusals.from_stream(load(body))
-            return Delta(error=error or RequestError("malformed", f"no list of embeddings: {excerpt(body)}"))
+            return Delta(error=refusals.instead_of_reply(load(body), f"no list of embeddings: {excerpt(body)}"))
         sizes = {_size(bytes(item.embedding)) for item in reply.data}
         if len(sizes) > 1:
             raise RequestError("malformed", f"vectors of different sizes: {sorted(sizes)}")

@@ -23,6 +23,8 @@ _CONTENT_POLICY = (
     "data_inspection_failed",
     "datainspectionfailed",
 )
+_NO_ERROR = ("none", "", "0", "200", "ok", "success")
+"""What stands as a code where all went well."""
 
 
 def error_class(status: int, text: str) -> str:
@@ -52,6 +54,24 @@ def from_stream(value: Any) -> RequestError | None:
     if not failed and not ("detail" in value and "choices" not in value):
         return None
     return reported(value)
+
+
+def flat(value: Any) -> RequestError | None:
+    """The error in an object that is nothing but a code and a message; None if it is no such object."""
+    if not isinstance(value, dict) or str(value.get("code")).lower() in _NO_ERROR:
+        return None
+    return reported(value) if isinstance(value.get("message"), str) and value["message"] else None
+
+
+def instead_of_reply(value: Any, otherwise: str) -> RequestError:
+    """What came whole and is no reply: the error that it reports, in any of the envelopes; else `malformed`."""
+    error = from_stream(value)
+    said = value if isinstance(value, str) else ""
+    if isinstance(value, dict):
+        said = next((text for key in ("message", "msg") if isinstance(text := value.get(key), str) and text), "")
+    if error is None and said.strip():
+        error = reported(value)
+    return error or RequestError("malformed", otherwise)
 
 
 def reported(value: Any, otherwise: str = "an error without a message") -> RequestError:

@@ -31,13 +31,15 @@ def read_event(event: Event, read: Callable[[dict[str, Any]], Delta]) -> Delta |
     if not isinstance(value, dict):
         raise RequestError("malformed", f"an event that is not an object: {excerpt(data)}")
     delta = read(value)
-    return delta if delta != Delta() else None
+    if delta == Delta():
+        error = refusals.flat(value)
+        return None if error is None else Delta(error=error)
+    return delta
 
 
 def read_whole(body: bytes, key: str, read: Callable[[dict[str, Any]], Delta]) -> Delta:
     """A reply that was not streamed: an object with this key, for `read`, or the error that came in its place."""
     value = load(body)
-    error = refusals.from_stream(value)
-    if error is None and isinstance(value, dict) and key in value:
+    if isinstance(value, dict) and value.get(key) is not None and refusals.from_stream(value) is None:
         return read(value)
-    return Delta(error=error or RequestError("malformed", f"a reply without {key}: {excerpt(body)}"))
+    return Delta(error=refusals.instead_of_reply(value, f"a reply without {key}: {excerpt(body)}"))

@@ -6,6 +6,7 @@ HTTP only; what the body means is `reply.py`'s. Knows no socket and reads no clo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import httptools
 
@@ -13,6 +14,9 @@ from tokenswarm.errors import RequestError
 from tokenswarm.timing import Clock
 from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.request import Request
+
+MAX_HEAD_BYTES: Final = 65536
+"""Of headers and trailers, and of whatever else comes before the body or between two pieces of it."""
 
 
 class HttpExchange(ReplyState):
@@ -23,6 +27,7 @@ class HttpExchange(ReplyState):
         "_content_type",
         "_encoding",
         "_framed",
+        "_head_bytes",
         "_keep_alive",
         "_parser",
         "_redirected_to",
@@ -40,6 +45,7 @@ class HttpExchange(ReplyState):
         self._encoding = ""
         self._redirected_to = ""
         self._framed = False
+        self._head_bytes = 0
         self._complete = False
         self._keep_alive = False
 
@@ -57,6 +63,9 @@ class HttpExchange(ReplyState):
             error = self.upgraded(data[raised.args[0] :])
         except httptools.HttpParserError as raised:
             error = _parser_error(raised)
+        else:  # chunk extensions and what has no end come to no callback
+            if self.response_bytes - self._body_at > MAX_HEAD_BYTES:
+                error = self._endless_head()
         self.read_ended(handled)
         if error is not None and not self._complete:
             self.fail(error, at)
@@ -71,7 +80,10 @@ class HttpExchange(ReplyState):
     # What the parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: one response header."""
+        """httptools: one response header, or trailer. Raises RequestError on too many."""
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise self._endless_head()
         key = name.lower()
         if key == b"content-type":
             self._content_type = value.decode("latin-1")
@@ -96,6 +108,9 @@ class HttpExchange(ReplyState):
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()  # llhttp tells only from in here
             self.body_ended()
+
+    def _endless_head(self) -> RequestError:
+        return RequestError("malformed", f"not HTTP/1.1: more than {MAX_HEAD_BYTES} bytes of headers", self.status)
 
     def _finish(self, at: int) -> None:
         super()._finish(at)

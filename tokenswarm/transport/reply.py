@@ -17,6 +17,13 @@ _KERNEL, _USER = Clock.KERNEL, Clock.USER  # looked up once, not with every chun
 
 MAX_WHOLE_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 1024 * 1024 * 1024
+"""Of a stream, all of it: text and times of every chunk are kept until its row is written."""
+
+_COMPRESSED = (
+    "the body is {}-encoded though identity was asked for: turn compression off at the server, or at the proxy before "
+    "it (compressed tokens wait for each other, so nobody could time them)"
+)
 
 
 class ReplyState:
@@ -31,6 +38,7 @@ class ReplyState:
     __slots__ = (
         "_after_last_chunk",
         "_at",
+        "_body_at",
         "_chunks_before",
         "_clock",
         "_decoder",
@@ -40,12 +48,12 @@ class ReplyState:
         "_framer",
         "_location",
         "_low",
+        "_most_whole",
         "_on_finished",
         "_on_first_token",
         "_protocol",
         "_tally",
         "_whole",
-        "_whole_bytes",
         "error",
         "finish_reason",
         "finished",
@@ -94,8 +102,10 @@ class ReplyState:
         self._on_first_token = request.on_first_token
         self._expect_stream = request.expect_stream
         self._framer: Framer = request.protocol.framer(parse)
-        self._whole: list[bytes] = []
-        self._whole_bytes = 0
+        self._whole = bytearray()
+        self._most_whole = 0
+        self._body_at = 0
+        """How many bytes had come when a piece of the body was last among them."""
         self._location = ""
         self._delimited = False
         self._done_at: int | None = None
@@ -143,19 +153,25 @@ class ReplyState:
     def headers(self, status: int, content_type: str, encoding: str, location: str, delimited: bool) -> None:
         """Status and what matters of the headers. `delimited`: the body's own framing tells where it ends.
 
-        Raises RequestError on a compressed body.
+        Raises RequestError on a compressed reply; an error's status is worth more than its words.
         """
         self.status = status
         self._location = location
         self._delimited = delimited
         self.timeline.headers = self._at
-        if encoding.lower() not in ("", "identity"):
-            raise RequestError("malformed", f"the body is {encoding}-encoded though identity was asked for", status)
-        whole = content_type.lower().startswith(("application/json", "text/html"))  # the latter: a page, so no reply
+        plain = encoding.lower() in ("", "identity")
+        if status < 300 and not plain:
+            raise RequestError("malformed", _COMPRESSED.format(encoding), status)
+        self._most_whole = MAX_WHOLE_BYTES if status < 300 else MAX_ERROR_BYTES if plain else 0
+        kind = content_type.partition(";")[0].strip().lower()
+        whole = kind.endswith(("/json", "+json")) or kind == "text/html"  # the latter: a page, so no reply
         self.streamed = self._expect_stream and status < 300 and not whole
 
     def body(self, data: bytes) -> None:
         """A piece of the body, HTTP's framing taken off. Raises RequestError (`malformed`)."""
+        self._body_at = self.response_bytes
+        if self._body_at > MAX_REPLY_BYTES:
+            raise RequestError("malformed", f"a reply of more than {MAX_REPLY_BYTES} bytes", self.status)
         if self.streamed:
             for event in self._framer.feed(data):
                 self._after_last_chunk = True
@@ -164,12 +180,10 @@ class ReplyState:
                     if delta is not None:
                         self._take(delta)
             return
-        self._whole_bytes += len(data)
-        limit = MAX_WHOLE_BYTES if self.status is not None and self.status < 300 else MAX_ERROR_BYTES
-        if self._whole_bytes <= limit:
-            self._whole.append(data)
-        elif limit == MAX_WHOLE_BYTES:
-            raise RequestError("malformed", f"a reply of more than {limit} bytes", self.status)
+        room = self._most_whole - len(self._whole)
+        self._whole += data[:room] if len(data) > room else data
+        if len(data) > room and self._most_whole == MAX_WHOLE_BYTES:
+            raise RequestError("malformed", f"a whole reply of more than {MAX_WHOLE_BYTES} bytes", self.status)
 
     def body_ended(self) -> None:
         """The body has ended, by its own framing."""
@@ -250,7 +264,7 @@ class ReplyState:
             self.error = self.error or self._refusal(status or 0)
             return
         if not self.streamed:
-            delta = self._decoder.decode_whole(b"".join(self._whole))
+            delta = self._decoder.decode_whole(bytes(self._whole))
             self.usage, self.finish_reason, self.error = delta.usage, delta.finish_reason, delta.error
             self.times, self.vectors = delta.times, delta.vectors
             for pieces, piece in ((self.text, delta.text), (self.reasoning, delta.reasoning), (self.tool, delta.tool)):
@@ -274,7 +288,7 @@ class ReplyState:
         if 300 <= status < 400:
             to = f" to {self._location}" if self._location else ""
             return RequestError("http_4xx", f"HTTP {status}: redirected{to}; give that address as --host", status)
-        return self._protocol.refusal(status, b"".join(self._whole))
+        return self._protocol.refusal(status, bytes(self._whole))
 
     def _finish(self, at: int) -> None:
         self.finished = True
