@@ -14,7 +14,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick sanitize lint format clean
+.PHONY: help install demo test quick prometheus sanitize lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,12 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@echo "Installing what the checks need …"
 	@$(PIP_INSTALL) '.[test,lint]'
 	@touch $@
+
+# Unpacked, not installed: it needs no rights, and starts no service.
+$(BIN)/promtool: | $(BIN)/python
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
+	apt-get download prometheus && dpkg -x prometheus_*.deb unpacked && \
+	cp unpacked/usr/bin/prometheus unpacked/usr/bin/promtool "$(abspath $(BIN))/"
 
 # No prerequisites: a .venv that runs is kept.
 $(BIN)/python:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from metrics_exporter.ring import Ring
 from metrics_exporter.watch import Watch
 
 _JSON: Final = "application/json"
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _SMALL: Final = 1024
 """Bytes below which compressing costs more than it saves."""
 _FRONT: Final = """\
@@ -77,7 +79,7 @@ class Answers:
 
     def _samples(self, query: str, headers: Mapping[str, str]) -> Answer:
         given = parse_qs(query, keep_blank_values=True).get("since")
-        if given is not None and not (len(given) == 1 and given[0].isascii() and given[0].isdigit()):
+        if given is not None and not (len(given) == 1 and _NUMBER.fullmatch(given[0])):
             return _json(400, {"error": "since must be one whole number, 0 or more, or be left out"})
         new = self._ring.since(None if given is None else int(given[0]))
         devices = {device.id: device for watch in self._watches if watch.latest for device in watch.latest.devices}

@@ -74,7 +74,7 @@ def _watches(options: Options, ring: Ring) -> tuple[Watch, Watch]:
         """Bytes on all GPUs by process number."""
         found: dict[int, float] = {}
         latest = gpus.fresh()
-        for device, values in latest.slow.items() if latest is not None else ():
+        for device, values in latest.reading.slow.items() if latest is not None else ():
             for key, used in values.items() if not device.startswith("MIG-") else ():
                 if key.startswith(_PROCESS_MEMORY):
                     pid = int(key.removeprefix(_PROCESS_MEMORY))

@@ -72,7 +72,7 @@ class DcgmPage(Collector):
             labels = (index, uuid, bus, f"nvidia{minor}", name, self._host, self._host, version)
             for key, value in latest.values(device).items():
                 if key in _NAMES:
-                    self._family(families, key).add_metric(labels, value * _NAMES[key][1])  # type: ignore[attr-defined]
+                    self._family(families, key).add_metric(labels, round(value * _NAMES[key][1], 6))  # type: ignore[attr-defined]
         yield from families.values()
 
     def _family(self, families: dict[str, Metric], key: str) -> Metric:

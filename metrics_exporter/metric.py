@@ -71,5 +71,5 @@ class Reading:
     devices: tuple[Device, ...]
     fast: Values
     """What is read every time."""
-    slow: Values | None = None
-    """What is read once a window; None in between."""
+    slow: Values
+    """What is read once a window: the last of it, without what has been lost since."""

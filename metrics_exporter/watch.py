@@ -33,17 +33,19 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The last reading and the last slow values, with the times of the reading."""
+    """The last reading, and when it was made."""
 
-    devices: tuple[Device, ...]
-    fast: Values
-    slow: Values
+    reading: Reading
     wall_ns: int
     mono_ns: int
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return self.reading.devices
+
     def values(self, device: Device) -> dict[str, float]:
         """All that is known about a device now."""
-        return {**self.slow.get(device.id, {}), **self.fast.get(device.id, {})}
+        return {**self.reading.slow.get(device.id, {}), **self.reading.fast.get(device.id, {})}
 
 
 class _Window:
@@ -133,9 +135,7 @@ class Watch:
         wall_ns, mono_ns = time.time_ns(), time.monotonic_ns()
         self.readings += 1
         self._window.add(reading.fast)
-        before = self.latest
-        slow = reading.slow if reading.slow is not None else before.slow if before else {}
-        self.latest = latest = Latest(reading.devices, reading.fast, slow, wall_ns, mono_ns)
+        self.latest = latest = Latest(reading, wall_ns, mono_ns)
         if full:
             self._sample(latest)
 

@@ -15,7 +15,7 @@ Handle: TypeAlias = Any
 """An opaque pointer of pynvml's."""
 Field: TypeAlias = Callable[[Handle], dict[str, float]]
 
-_MEGA: Final = 1_000_000
+_MEGA: Final = 1e6
 _KIBI: Final = 1024
 _ALL_LINKS: Final = 0xFFFFFFFF
 

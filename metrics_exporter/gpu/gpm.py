@@ -12,14 +12,14 @@ import pynvml as nvml
 from metrics_exporter.gpu.fields import Handle
 
 _MEBI: Final = 1024 * 1024
-_METRICS: Final = (
-    (nvml.NVML_GPM_METRIC_GRAPHICS_UTIL, "graphics_activity_ratio", 0.01),
-    (nvml.NVML_GPM_METRIC_SM_UTIL, "sm_activity_ratio", 0.01),
-    (nvml.NVML_GPM_METRIC_SM_OCCUPANCY, "sm_occupancy_ratio", 0.01),
-    (nvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL, "tensor_activity_ratio", 0.01),
-    (nvml.NVML_GPM_METRIC_DRAM_BW_UTIL, "dram_activity_ratio", 0.01),
-    (nvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC, "pcie_transmit_bytes_per_second", _MEBI),
-    (nvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC, "pcie_receive_bytes_per_second", _MEBI),
+_METRICS: Final = (  # NVML's number, ours, and how many of its units make one of ours
+    (nvml.NVML_GPM_METRIC_GRAPHICS_UTIL, "graphics_activity_ratio", 100),
+    (nvml.NVML_GPM_METRIC_SM_UTIL, "sm_activity_ratio", 100),
+    (nvml.NVML_GPM_METRIC_SM_OCCUPANCY, "sm_occupancy_ratio", 100),
+    (nvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL, "tensor_activity_ratio", 100),
+    (nvml.NVML_GPM_METRIC_DRAM_BW_UTIL, "dram_activity_ratio", 100),
+    (nvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC, "pcie_transmit_bytes_per_second", 1 / _MEBI),
+    (nvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC, "pcie_receive_bytes_per_second", 1 / _MEBI),
 )
 
 
@@ -60,5 +60,7 @@ class Activity:
         nvml.nvmlGpmMetricsGet(request)
         answers = zip(request.metrics, _METRICS, strict=False)
         return {
-            name: answer.value * unit for answer, (_, name, unit) in answers if answer.nvmlReturn == nvml.NVML_SUCCESS
+            name: answer.value / per_unit
+            for answer, (_, name, per_unit) in answers
+            if answer.nvmlReturn == nvml.NVML_SUCCESS
         }

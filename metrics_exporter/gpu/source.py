@@ -37,28 +37,27 @@ class GpuSource:
         self._versions: dict[str, str] = {}
         self._cards: dict[str, Card] = {}
         """By device id, lost ones too."""
+        self._slow: Values = {}
 
     def read(self, full: bool) -> Reading:
         now = time.monotonic()
         if not self._up and now >= self._retry_at:
             self._start(now)
         fast: Values = {}
-        slow: Values | None = {} if full else None
         if self._up:
             try:
                 if now >= self._look_at:
                     self._look(now)
-                self._read_cards(fast, slow)
+                fast = self._read_cards(full)
             except nvml.NVMLError as error:
                 self._lose_driver(now, error)
             else:
                 self._start_again_for_lost_cards(now, full)
         if not self._up:
             fast = {card.device.id: {"up": 0.0} for card in self._cards.values()}
-            slow = {} if full else None
+            self._slow = {}
         fast["nvml"] = {"up": float(self._up)}
-        if slow is not None:
-            slow["nvml"] = {"starts_total": float(self._starts)}
+        slow = {**self._slow, "nvml": {"starts_total": float(self._starts)}}
         return Reading((self._driver(), *map(_told, self._cards.values())), fast, slow)
 
     def close(self) -> None:
@@ -69,16 +68,18 @@ class GpuSource:
         facts = {"up": self._up, **({"reason": self._reason} if self._reason else {})}
         return Device("nvml", NVML, info=self._versions if self._up else {}, facts=facts)
 
-    def _read_cards(self, fast: Values, slow: Values | None) -> None:
+    def _read_cards(self, full: bool) -> Values:
+        fast: Values = {}
+        slow: Values = {}
         for id, card in self._cards.items():
-            if not card.lost or slow is not None:
-                quick, rest = card.read(slow is not None)
+            quick, rest = card.read(full) if full or not card.lost else ({}, {})
             if card.lost:
                 fast[id] = {"up": 0.0}
                 continue
             fast[id] = {"up": 1.0, **quick}
-            if slow is not None:
-                slow[id] = {**rest, **_standing(card)}
+            slow[id] = {**rest, **_standing(card)} if full else self._slow.get(id, {})
+        self._slow = slow
+        return fast
 
     def _start(self, now: float) -> None:
         try:
@@ -145,7 +146,7 @@ class GpuSource:
                     raise
                 self._keep_lost(known, index, str(error))
         for id, card in known.items():
-            if id not in self._cards and card.device.kind.name == "gpu":
+            if id not in self._cards and card.device.kind.name == "gpu" and card.handle is not None:
                 self._cards[id] = card
                 card.lost = card.lost or self._lost(card, "it is not listed any more")
 

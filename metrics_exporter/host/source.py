@@ -33,17 +33,18 @@ class HostSource:
         self._cgroup = Cgroup()
         self._rates = Rates()
         self._devices: tuple[Device, ...] = ()
+        self._slow: Values = {}
         self._cpu_before: tuple[float, float] | None = None
 
     def read(self, full: bool) -> Reading:
         busy = self._busy_ratio()
         fast: Values = {"host": {} if busy is None else {"cpu_busy_ratio": busy}}
-        slow: Values | None = None
         if full:
-            slow = {}
+            slow: Values = {}
             self._devices = tuple(self._read_all(time.monotonic(), slow))
+            self._slow = slow
             self._rates.turn()
-        return Reading(self._devices, fast, slow)
+        return Reading(self._devices, fast, self._slow)
 
     def close(self) -> None:
         """Nothing is held open."""
