@@ -28,7 +28,7 @@ It needs no GPU, and no driver: tokenswarm_nvml_up is then 0, and all else is th
 
 SLOWEST_SECONDS: Final = 3600.0
 MOST_SAMPLES: Final = 3600
-"""Windows that are kept at most: with 8 GPUs about 100 MB."""
+"""Windows that are kept at most: with 8 GPUs about 30 MB."""
 
 
 class OptionError(Exception):
