@@ -17,7 +17,6 @@ from tokenswarm.transport import receiver
 from tokenswarm.transport.clock import StampKeeper
 from tokenswarm.transport.portable import PortableTransport
 
-
 SLOW = (
     "test_benchmarks",
     "test_documentation",
