@@ -108,8 +108,9 @@ def _rows(samples: list[Sample], host: str) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     for sample in samples:
         time = f"{sample.wall_ns // 1_000_000_000}.{sample.wall_ns % 1_000_000_000 // 1000:06}"
+        means, most_of_all = sample.mean, sample.max
         for device, values in sample.values.items():
-            mean, most = sample.mean.get(device, {}), sample.max.get(device, {})
+            mean, most = means.get(device, {}), most_of_all.get(device, {})
             for key, value in values.items():
                 cells = (time, host, sample.source, sample.seq, device, key)
                 writer.writerow((*cells, _number(value), _number(mean.get(key)), _number(most.get(key))))

@@ -28,7 +28,7 @@ It needs no GPU, and no driver: tokenswarm_nvml_up is then 0, and all else is th
 
 SLOWEST_SECONDS: Final = 3600.0
 MOST_SAMPLES: Final = 3600
-"""Windows that are kept at most: with 8 GPUs about 100 MB."""
+"""Windows that are kept at most: with 8 GPUs about 30 MB."""
 
 
 class OptionError(Exception):
@@ -92,8 +92,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds(0.05, SLOWEST_SECONDS),
         default=1.0,
-        help="length of a sample, with mean and maximum of its readings (default: %(default)s); all else is read "
-        "this often",
+        help="length of a sample, in whole intervals, with mean and maximum of its readings (default: %(default)s); all "
+        "else is read this often",
     )
     what.add_argument(
         "--history",

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from metrics_exporter.metric import Values
+
+Layout: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Device ids, each with its keys."""
+
+
+class Packed:
+    """Values as they are kept: the numbers in a row. Samples share the layout, so that one takes 8 bytes a number."""
+
+    __slots__ = ("layout", "numbers")
+
+    def __init__(self, values: Values, before: Layout) -> None:
+        layout = tuple((device, tuple(keys)) for device, keys in values.items())
+        self.layout = before if layout == before else layout
+        self.numbers = array("d", (number for keys in values.values() for number in keys.values()))
+
+    def unpack(self) -> Values:
+        numbers = iter(self.numbers)
+        return {device: dict(zip(keys, numbers, strict=False)) for device, keys in self.layout}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +40,20 @@ class Sample:
     window_s: float
     """Since the source's sample before; 0 for its first."""
     readings: int
-    values: Values
-    mean: Values
-    """Over the window's readings, of what is read every time."""
-    max: Values
+    packed: tuple[Packed, Packed, Packed]
+
+    @property
+    def values(self) -> Values:
+        return self.packed[0].unpack()
+
+    @property
+    def mean(self) -> Values:
+        """Over the window's readings, of what is read every time."""
+        return self.packed[1].unpack()
+
+    @property
+    def max(self) -> Values:
+        return self.packed[2].unpack()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -58,6 +87,7 @@ class Ring:
 
     def __init__(self, capacity: int) -> None:
         self._samples: deque[Sample] = deque(maxlen=capacity)
+        self._layouts: dict[str, tuple[Layout, Layout, Layout]] = {}
         self._next = 0
         self._changed = threading.Condition()
 
@@ -74,8 +104,10 @@ class Ring:
         max: Values,
     ) -> None:
         with self._changed:
-            sample = Sample(self._next, source, wall_ns, mono_ns, window_s, readings, values, mean, max)
-            self._samples.append(sample)
+            layouts = self._layouts.get(source, ((), (), ()))
+            packed = Packed(values, layouts[0]), Packed(mean, layouts[1]), Packed(max, layouts[2])
+            self._layouts[source] = packed[0].layout, packed[1].layout, packed[2].layout
+            self._samples.append(Sample(self._next, source, wall_ns, mono_ns, window_s, readings, packed))
             self._next += 1
             self._changed.notify_all()
 

@@ -17,6 +17,7 @@ import pytest
 from locust_process import ROOT, LocustProcess, headless, locust
 from simulator_process import Running
 
+from metrics_exporter import options as exporter_options
 from tokenswarm import rules
 from tokenswarm.record import COLUMNS, ERROR_CLASSES
 
@@ -103,7 +104,8 @@ def test_tokenswarm_commands_run(command: str, run: LocustProcess, quick_simulat
 
 
 def test_no_other_commands_are_shown() -> None:
-    known = ("make ", "locust ", "tokenswarm ", "source .venv/bin/activate")
+    # The exporter's are run by test_exporter_documentation.py.
+    known = ("make ", "locust ", "tokenswarm ", "python -m metrics_exporter ", "source .venv/bin/activate")
     assert [command for command in COMMANDS if not command.startswith(known)] == []
 
 
@@ -178,7 +180,8 @@ def options_in(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", [*OURS, *sorted((ROOT / "locustfiles").glob("*.py"))], ids=relative)
 def test_options_exist(path: Path, facts: Facts) -> None:
-    assert options_in(path) - facts.all == set()
+    exporters = {flag for action in exporter_options.parser()._actions for flag in action.option_strings}
+    assert options_in(path) - facts.all - exporters == set()
 
 
 def test_the_refused_options_are_locusts(facts: Facts) -> None:

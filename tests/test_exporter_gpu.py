@@ -112,6 +112,7 @@ def test_utilization_follows_the_card_for_as_long_as_it_runs(nvml: FakeNvml) -> 
             running.page_when(lambda page, wanted=percent / 100: page.gpu("utilization_ratio") == wanted)
 
 
+@pytest.mark.slow
 def test_a_window_has_the_mean_and_the_maximum_of_its_readings(nvml: FakeNvml) -> None:
     nvml.say("cards 0", "0 utilization square 10 90 0.4")
     with exporter("--window", "2", env=nvml.env) as running:
@@ -122,6 +123,7 @@ def test_a_window_has_the_mean_and_the_maximum_of_its_readings(nvml: FakeNvml) -
         assert sample["values"][uuid(0)]["utilization_ratio"] in (0.1, 0.9)
 
 
+@pytest.mark.slow
 def test_the_energy_counter_grows_by_the_integral_of_power(nvml: FakeNvml) -> None:
     nvml.say("cards 0", "0 power 250000")
     with exporter(env=nvml.env) as running:
@@ -170,12 +172,14 @@ def test_what_a_card_does_not_support_is_absent_and_asked_once(nvml: FakeNvml) -
 
 def test_functions_that_an_old_library_lacks_are_done_without(tmp_path: Path) -> None:
     new = ("nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetFieldValues",
-           "nvmlGpmQueryDeviceSupport", "nvmlDeviceGetRemappedRows", "nvmlDeviceGetMigMode")  # fmt: skip
+           "nvmlGpmQueryDeviceSupport", "nvmlDeviceGetRemappedRows", "nvmlDeviceGetMigMode",
+           "nvmlDeviceGetComputeRunningProcesses_v3")  # fmt: skip
     nvml = FakeNvml(tmp_path, "cards 0", without=new)
     with exporter(env=nvml.env) as running:
         page = running.page_when(lambda page: page.gpu("energy_joules_total") is not None)
     assert page.gpu("memory_used_bytes") == 16 * GIBI
     assert page.gpu("throttle_reason", reason="sw_power_cap") == 1
+    assert page.one("tokenswarm_exporter_failed_readings_total", source="gpu") == 0
     for name in ("memory_reserved_bytes", "power_instant_watts", "sm_activity_ratio", "row_remap_pending"):
         assert page.gpu(name) is None, name
 

@@ -113,6 +113,7 @@ def test_a_process_is_watched_by_number(busy: subprocess.Popen[bytes]) -> None:
     assert again.all("tokenswarm_process_gpu_memory_bytes") == []  # none is not 0
 
 
+@pytest.mark.slow
 def test_processes_are_found_by_name_once_they_start_and_missed_when_they_end(tmp_path: Path) -> None:
     program = tmp_path / "model-server"
     program.symlink_to(Path(sys.executable).resolve())

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import bcrypt
+import pytest
 import trustme
 from exporter_process import FakeNvml, exporter, until, uuid
 from prometheus_process import check_metrics, prometheus
@@ -34,6 +35,7 @@ def test_the_page_keeps_to_the_conventions() -> None:
     assert not re.search(r"^[^#\n]* \S+ \d+$", text, re.MULTILINE)  # no timestamps of its own
 
 
+@pytest.mark.slow
 def test_prometheus_gets_values_rates_and_units(tmp_path: Path) -> None:
     nvml = FakeNvml(tmp_path, "cards 0 1", POWER, "0 utilization 37", "1 power 100000")
     with exporter(env=nvml.env) as running:
@@ -64,6 +66,7 @@ def test_prometheus_gets_values_rates_and_units(tmp_path: Path) -> None:
             assert len(server.values("tokenswarm_gpu_power_watts")) == 1
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")

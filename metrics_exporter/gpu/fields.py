@@ -30,6 +30,11 @@ _REASONS: Final = {
     0x080: "hw_power_brake_slowdown",
     0x100: "display_clock_setting",
 }
+_NO_SECOND_VERSION: Final = (
+    nvml.NVMLError_FunctionNotFound,
+    nvml.NVMLError_NotSupported,
+    nvml.NVMLError_ArgumentVersionMismatch,
+)
 _REASON_KEYS: Final = tuple((bit, f"throttle_reason.{name}") for bit, name in _REASONS.items())
 
 
@@ -74,7 +79,7 @@ def memory(gpu: Handle) -> dict[str, float]:
     try:
         info = nvml.nvmlDeviceGetMemoryInfo(gpu, version=nvml.nvmlMemory_v2)
         reserved = {"memory_reserved_bytes": float(info.reserved)}
-    except (nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NotSupported):  # drivers before 510
+    except _NO_SECOND_VERSION:  # drivers before 510
         info, reserved = nvml.nvmlDeviceGetMemoryInfo(gpu), {}
     return {
         "memory_used_bytes": float(info.used),
@@ -115,14 +120,15 @@ def decoder(gpu: Handle) -> dict[str, float]:
 
 def processes(gpu: Handle) -> dict[str, float]:
     """Memory of each process. NVML lists one that computes and draws twice, with all its memory each time."""
-    found = [*nvml.nvmlDeviceGetComputeRunningProcesses(gpu), *_graphics_processes(gpu)]
+    # By version: the name without one raises what is no NVMLError where a library is older.
+    found = [*nvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu), *_graphics_processes(gpu)]
     known = {process.pid: process.usedGpuMemory for process in found if process.usedGpuMemory is not None}
     return {f"process_memory_bytes.{pid}": float(used) for pid, used in known.items()}
 
 
 def _graphics_processes(gpu: Handle) -> list[Any]:
     try:
-        return list(nvml.nvmlDeviceGetGraphicsRunningProcesses(gpu))
+        return list(nvml.nvmlDeviceGetGraphicsRunningProcesses_v3(gpu))
     except (nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NotSupported):  # as on MIG instances
         return []
 
