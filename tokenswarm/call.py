@@ -217,7 +217,7 @@ class Call:
             if milliseconds is not None:
                 environment.stats.get(name, entry).log(milliseconds, 0)
         if record.output_tokens is not None:
-            environment.stats.get(name, "TOKENS").log(None, record.output_tokens)
+            environment.stats.get(name, "TOKENS").log(record.output_tokens, record.output_tokens)
             environment.events.output_tokens.fire(
                 user=self._user, name=name, tokens=record.output_tokens, record=record
             )
