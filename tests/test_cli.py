@@ -144,7 +144,10 @@ def test_simulate_serves_and_loads_no_locust(tmp_path: Path) -> None:
 
 
 def test_help_after_a_command_is_the_commands_own(tmp_path: Path) -> None:
-    assert "--max-batch" in run(tmp_path, "simulate", "--help").stdout
+    shown = run(tmp_path, "simulate", "--help").stdout
+    assert "--max-batch" in shown
+    assert shown.startswith("usage: tokenswarm simulate ")
+    assert "python -m" not in shown
     assert "--host" in run(tmp_path, "doctor", "--help").stdout
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tokenswarm.errors import DatasetError
 from tokenswarm.protocols.base import Message
-from tokenswarm.workload import dataset
+from tokenswarm.workload import arrays, dataset
 from tokenswarm.workload.dataset import MOST_BAD_AT_FIRST, MOST_RECORD_BYTES, Dataset
 from tokenswarm.workload.lines import read_line
 from tokenswarm.workload.prompts import Prompt
@@ -125,6 +125,37 @@ def test_a_bad_line_says_what_is_wrong(tmp_path: Path, line: bytes, complaint: s
 def test_a_text_file_is_taken_as_it_stands(tmp_path: Path) -> None:
     path = written(tmp_path, b"\xef\xbb\xbf[INST] hi [/INST]", "{x}", name="prompts.txt")
     assert Read(path).texts(2) == ["[INST] hi [/INST]", "{x}"]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_file_may_be_one_array(tmp_path: Path, indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_READ_BYTES", 7)
+    entries = [{"conversations": SHAREGPT}, {"id": 2, "conversations": [{"from": "human", "value": '你好，\n"x" 😀'}]}]
+    path = tmp_path / "sharegpt.json"
+    path.write_text(json.dumps([*entries, {"conversations": []}], indent=indent, ensure_ascii=False))
+    read = Read(path)
+    prompts = [read.next() for _ in range(3)]
+    assert [turns(prompt) for prompt in prompts[:2]] == [[("u:a", "b"), ("u:c", None)], [('u:你好，\n"x" 😀', None)]]
+    assert turns(prompts[2]) == turns(prompts[0]), "from the beginning again"
+    read.close()
+    text = path.read_text()
+    assert f"line {text.count(chr(10), 0, text.rindex('{')) + 1}: no message of a user" in read.told[0]
+
+
+def test_a_json_file_may_be_lines_too(tmp_path: Path) -> None:
+    path = written(tmp_path, WHOLE, ["a", "c"], {"prompt": "d"}, name="chats.json")
+    read = Read(path)
+    assert [said(read.next().messages) for _ in range(3)] == ["s:Be kind. u:a", "u:a", "u:d"]
+
+
+@pytest.mark.parametrize("rest", ["", "{", '{"prompt": "cut', "}", "nonsense, nonsense]"])
+def test_an_array_that_breaks_off_is_told(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(f'[{{"prompt": "good"}},\n{rest}')
+    read = Read(path)
+    assert read.texts(2) == ["good", "good"]
+    read.close()
+    assert "broken.json, line 2: " in read.told[0]
 
 
 def test_bad_lines_are_counted_once_and_the_first_are_named(tmp_path: Path) -> None:
@@ -236,6 +267,22 @@ def test_many_lines_take_no_memory(tmp_path: Path) -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 50
 
 
+def test_a_large_array_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "array.json"
+    line = json.dumps({"conversations": [{"from": "human", "value": "x" * 500}]}).encode() + b",\n"
+    with path.open("wb") as file:
+        file.write(b"[")
+        for _ in range(100):
+            file.write(line * 1000)
+        file.write(b"{}]")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read = Read(path)
+    for _ in range(100_000):
+        read.next()
+    assert read._round == 0
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 50
+
+
 JSON = st.recursive(
     st.none() | st.integers() | st.sampled_from(["a", "", "user", "gpt"]),
     lambda inner: (
@@ -265,7 +312,7 @@ def test_any_line_is_a_prompt_or_says_what_is_wrong(line: bytes) -> None:
 def test_a_format_is_an_entry_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def halves(file: Any) -> Any:
         for record in dataset.lines(file):
-            for half in (record.data or b"").split(b"|"):
+            for half in record.data.split(b"|"):
                 yield dataset.Record(record.line, half)
 
     monkeypatch.setitem(dataset.FORMATS, ".halves", dataset.Format(halves, read_line))

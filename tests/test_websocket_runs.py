@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -33,13 +34,14 @@ def test_the_shape_is_as_asked() -> None:
             "ws_path": "/chat",
             "ws_query_field": "prompt",
             "ws_history_field": "none",
+            "ws_id_field": "id",
             "ws_reply_field": "none",
             "ws_reply": "pieces",
             "ws_end": "[DONE]",
         },
         {},
     )
-    shape = Shape("/chat", "prompt", "", "", False, "[DONE]")
+    shape = Shape("/chat", "prompt", "", "", False, "[DONE]", "id")
     assert options.ws == shape
     protocol = protocol_of(options)
     assert isinstance(protocol, WebSocketChat)
@@ -53,6 +55,8 @@ def test_the_shape_is_as_asked() -> None:
         (WS | {"ws_path": "ws"}, "--ws-path"),
         (WS | {"ws_reply": "all"}, "--ws-reply"),
         (WS | {"ws_end": "response=x"}, "--ws-end"),
+        (WS | {"ws_id_field": "query"}, "--ws-id-field"),
+        (WS | {"ws_id_field": "max_tokens"}, "--ws-id-field"),
         (WS | {"transport": "portable"}, "--transport fast"),
         (WS | {"no_stream": True}, "--no-stream"),
         (WS | {"header": ["Sec-WebSocket-Extensions: permessage-deflate"]}, "Sec-WebSocket-Extensions"),
@@ -117,6 +121,15 @@ def test_a_run_of_the_usual_scenario(tmp_path: Path, quick_simulator: Running) -
     assert sum(row["conn_reused"] == "false" for row in rows) == 3
     assert ("WS", "/ws") in run.locust_stats()
     assert run.json("run.json")["target"]["host"] == quick_simulator.url.replace("http", "ws")
+
+
+def test_every_turn_is_found_in_the_servers_log_where_a_field_takes_its_id(tmp_path: Path) -> None:
+    with simulator(tmp_path, "--output-tokens", "5") as server:
+        load = ("--protocol", "websocket-chat", "-u", "2", "-t", "1s", "--ws-id-field", "id")
+        rows = headless(tmp_path, server.url, *load).rows()
+        logged = [json.loads(line)["id"] for line in server.log_path.read_text().splitlines()]
+    assert len(rows) > 4, "most are not the first of their connection"
+    assert sorted(logged) == sorted(["tokenswarm-check", *(row["id"] for row in rows)])
 
 
 def test_turns_that_the_stop_cuts_are_rows(tmp_path: Path) -> None:

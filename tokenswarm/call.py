@@ -79,7 +79,7 @@ class Call:
         self._run = run
         self._user = user
         self._client = client
-        self._generation = generation
+        self._generation = msgspec.structs.replace(generation, request_id=self.record.id)
         self._name = name
         self._http: base.Call[ReplyState] | None = None
         self._ended = False
@@ -126,7 +126,7 @@ class Call:
         saved = None
         if self._run.options.save_responses:
             reply = self._reply()
-            saved = reply.text, reply.reasoning
+            saved = self._run.redact(reply.text), self._run.redact(reply.reasoning)
         self._run.recorder.close(self, saved)
         return True
 

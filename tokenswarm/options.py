@@ -26,6 +26,10 @@ GROUP: Final = "tokenswarm"
 DEFAULT_STOP_TIMEOUT: Final = 30.0
 KEY_VARIABLES: Final = ("LLM_API_KEY", "OPENAI_API_KEY")
 
+MASK: Final = "***"
+LEAST_KNOWN: Final = 4
+"""Characters that a secret must share with the end of an excerpt to be taken for its beginning."""
+_CUT = re.compile(r"['\"]?(?:…|$)")
 _SECRET_HEADER = re.compile(r"auth|key|token|cookie|secret|passw|credential|signature", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = {
@@ -143,6 +147,7 @@ def add_arguments(parser: Any) -> None:
     value("--ws-path", "PATH", "websocket-chat: the WebSocket's path (/ws)")
     value("--ws-query-field", "NAME", "websocket-chat: the field for what is asked (query)")
     value("--ws-history-field", "NAME|none", "websocket-chat: the field for the turns before, [[question, answer], …]")
+    value("--ws-id-field", "NAME", "websocket-chat: the field for the request's id, as requests.csv has it; else none")
     value("--ws-reply-field", "NAME|none", "websocket-chat: the text's field (response); none: messages are plain text")
     value("--ws-reply", "|".join(_WS_REPLIES), "websocket-chat: a message holds the text so far, or a piece of it")
     value(
@@ -255,7 +260,7 @@ class _Reader:
         usual = Shape()
         fields = {
             name: self.text(f"ws_{name}") or getattr(usual, name)
-            for name in ("path", "query_field", "history_field", "reply_field", "end")
+            for name in ("path", "query_field", "history_field", "id_field", "reply_field", "end")
         }
         for name in ("history_field", "reply_field"):
             fields[name] = "" if fields[name] == "none" else fields[name]
@@ -462,7 +467,13 @@ def secret_values(options: Options, environ: Mapping[str, str] = os.environ) -> 
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
-    """Text in which none of the secrets stands."""
+    """Text in which none of the secrets stands, nor the beginning of one that an excerpt was cut in."""
     for secret in secrets:
-        text = text.replace(secret, "***")
+        text = text.replace(secret, MASK)
+        for cut in reversed([*_CUT.finditer(text)]):
+            end = cut.start()
+            longest = min(len(secret) - 1, end)
+            known = next((n for n in range(longest, LEAST_KNOWN - 1, -1) if text.endswith(secret[:n], 0, end)), 0)
+            if known:
+                text = text[: end - known] + MASK + text[end:]
     return text

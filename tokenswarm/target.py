@@ -21,6 +21,7 @@ from tokenswarm.transport.request import Request
 
 Connect = Callable[[Origins], Transport]
 PROBE_PROMPT = "Say hello."
+CHECK_ID = "tokenswarm-check"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -140,7 +141,11 @@ def _only_one(listed: list[str], url: str, default: str | None) -> str:
 def _probe(client: Client, protocol: WireProtocol, options: Options, model: str) -> None:
     stream = options.stream and protocol.streams
     generation = Generation(
-        model=model, stream=stream, max_tokens=_probe_tokens(protocol, options), extra_body=options.extra_body
+        model=model,
+        stream=stream,
+        max_tokens=_probe_tokens(protocol, options),
+        extra_body=options.extra_body,
+        request_id=CHECK_ID,
     )
     request = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
     error = _run(client, protocol, request, stream).exchange.error
@@ -158,7 +163,7 @@ def _run(client: Client, protocol: WireProtocol, wire: WireRequest, stream: bool
     request = Request(
         protocol=protocol,
         wire=wire,
-        id="tokenswarm-check",
+        id=CHECK_ID,
         timeline=Timeline(time.monotonic_ns()),
         tally=Tally(),
         expect_stream=stream,
@@ -170,7 +175,8 @@ def _run(client: Client, protocol: WireProtocol, wire: WireRequest, stream: bool
 
 def _advice(url: str, error: RequestError) -> str:
     status = error.http_status
-    said = one_line(str(error))[:ERROR_LENGTH]
+    said = one_line(str(error))
+    said = said if len(said) <= ERROR_LENGTH else f"{said[:ERROR_LENGTH]}…"
     if status in (401, 403):
         what = f"put the key into {KEY_VARIABLES[0]} in the environment, or check the one that is there"
     elif status == 404:

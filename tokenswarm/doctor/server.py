@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -64,7 +64,8 @@ def _target(origin: Origin, options: opts.Options) -> Iterator[Finding]:
             transport = connect(found.origins)
             call = _ask(transport, options, found.model)
             transport.close()
-            yield _reply(call, options.stream and opts.protocol_of(options).streams, transport.kernel_clock)
+            streaming = options.stream and opts.protocol_of(options).streams
+            yield _reply(call, streaming, transport.kernel_clock, opts.secret_values(options))
     except TargetError as error:
         yield fail("target", str(error))
 
@@ -78,6 +79,7 @@ def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyS
         stream=stream,
         max_tokens=None if limited else _TOKENS,
         extra_body=options.extra_body,
+        request_id="tokenswarm-doctor",
     )
     wire = protocol.encode([{"role": "user", "content": PROBE_PROMPT}], generation)
     client = transport.client()
@@ -97,10 +99,11 @@ def _ask(transport: Transport, options: opts.Options, model: str) -> Call[ReplyS
         client.close()
 
 
-def _reply(call: Call[ReplyState], streaming: bool, kernel_clock: bool) -> Finding:
+def _reply(call: Call[ReplyState], streaming: bool, kernel_clock: bool, secrets: Sequence[str]) -> Finding:
     line, exchange = call.timeline, call.exchange
     if exchange.error is not None:
-        return fail("reply", f"{exchange.error}; the request for one token before it went well")
+        said = opts.redact(str(exchange.error), secrets)
+        return fail("reply", f"{said}; the request for one token before it went well")
     whole = ((line.end or line.start) - line.start) / 1e6
     counted = None if exchange.usage is None else exchange.usage.output_tokens
     if exchange.vectors is not None:

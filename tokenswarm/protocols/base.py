@@ -29,6 +29,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     extra_body: Mapping[str, Any] = {}
     """Merged into the request's body last, so that it wins."""
+    request_id: str = ""
+    """For a body that has a place for it; over HTTP it goes out as a header."""
 
 
 class Decoder(Protocol):

@@ -24,13 +24,14 @@ from tokenswarm.protocols.values import as_turns, excerpt, load_object, merged
 CLOSE: Final = "close"
 _UNWRITABLE = re.compile(r'["\\\x00-\x1f]')
 _FIELD_END = re.compile(r"([A-Za-z_][\w-]*)=(.+)", re.DOTALL)
+_LIMITS: Final = ("max_tokens", "temperature", "top_p")
 LEAST_KEPT: Final = 0.25
 """Share of a text so far that the next one begins with, at least, or messages hold something else."""
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """How a server wants to be asked, and how it answers. `history_field` and `reply_field` may be empty: no history is
-    sent; a message is plain text."""
+    """How a server wants to be asked, and how it answers. `history_field`, `id_field` and `reply_field` may be empty:
+    then no history or no id is sent, or a message is plain text."""
 
     path: str = "/ws"
     query_field: str = "query"
@@ -41,6 +42,8 @@ class Shape(msgspec.Struct, frozen=True):
     end: str = "status=200"
     """What ends a turn: NAME=VALUE, a field and its value; `close`, the server closes; else a text, all of a message or
     of its reply field."""
+    id_field: str = ""
+    """Where each turn's id goes. In a header it can only go with the handshake, so only the first turn's does."""
 
     @property
     def end_field(self) -> tuple[str, Any] | None:
@@ -63,13 +66,15 @@ class Shape(msgspec.Struct, frozen=True):
         """Raises OptionError, naming the option."""
         if not self.path.startswith("/"):
             raise OptionError(f"--ws-path {self.path!r}: begin it with a slash, as in /ws")
-        for name in (self.query_field, self.history_field, self.reply_field, self.progress_field):
+        for name in (self.query_field, self.history_field, self.id_field, self.reply_field, self.progress_field):
             if _UNWRITABLE.search(name):
                 raise OptionError(f"--ws-…: a field cannot be named {name!r}, with quotes, backslashes or controls")
         if self.reply_field == "error":
             raise OptionError("--ws-reply-field 'error': that is where servers tell of errors")
         if self.query_field == self.history_field:
             raise OptionError(f"--ws-query-field and --ws-history-field are both {self.query_field!r}")
+        if self.id_field and self.id_field in (self.query_field, self.history_field, *_LIMITS):
+            raise OptionError(f"--ws-id-field {self.id_field!r}: something else goes there")
         if self.end_field is not None and self.end_field[0] == self.reply_field:
             raise OptionError(f"--ws-end {self.end!r}: that is the field of the reply; write its text alone")
 
@@ -190,7 +195,9 @@ class WebSocketChat(WebSocketProtocol):
         body: dict[str, Any] = {self.shape.query_field: query}
         if self.shape.history_field:
             body[self.shape.history_field] = history
-        for key in ("max_tokens", "temperature", "top_p"):
+        if self.shape.id_field:
+            body[self.shape.id_field] = generation.request_id
+        for key in _LIMITS:
             value = getattr(generation, key)
             if value is not None:
                 body[key] = value

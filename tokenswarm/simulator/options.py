@@ -25,11 +25,11 @@ each token really went to the socket. Nothing it answers means anything."""
 
 _EPILOG = """\
 examples:
-  python -m tokenswarm.simulator                                  a mid-size model on one GPU, on port 8000
-  python -m tokenswarm.simulator --max-batch 8                    queues form beyond 8 requests at once
-  python -m tokenswarm.simulator --decode-base 20 --decode-per-seq 0 --jitter 0 --log sends.jsonl
-                                                                  exactly 50 tokens/s a request, every send logged
-  python -m tokenswarm.simulator --fault truncate:0.02 --fault stall:0.01
+  tokenswarm simulate                                       a mid-size model on one GPU, on port 8000
+  tokenswarm simulate --max-batch 8                         queues form beyond 8 requests at once
+  tokenswarm simulate --decode-base 20 --decode-per-seq 0 --jitter 0 --log sends.jsonl
+                                                            exactly 50 tokens/s a request, every send logged
+  tokenswarm simulate --fault truncate:0.02 --fault stall:0.01
 
 faults (KIND:RATE with --fault, or in a request's body as "simulator": {"fault": KIND, "after": CHUNKS}):
 """
@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser, with the help that teaches."""
     width = max(len(kind) for kind in KINDS)
     parser = argparse.ArgumentParser(
-        prog="python -m tokenswarm.simulator",
+        prog="tokenswarm simulate",
         description=_DESCRIPTION,
         epilog=_EPILOG + "\n".join(f"  {kind:{width}}  {MEANINGS[kind]}" for kind in KINDS),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,11 +13,13 @@ from typing import BinaryIO, Final, NamedTuple
 
 from tokenswarm.errors import DatasetError
 from tokenswarm.protocols.base import Message
+from tokenswarm.workload import arrays
 from tokenswarm.workload.lines import read_line, read_text
 from tokenswarm.workload.prompts import Prompt
 
 MOST_RECORD_BYTES: Final = 16 * 1024 * 1024
 """A longer line is a bad one, and is never held in memory."""
+_TOO_LONG: Final = f"longer than {MOST_RECORD_BYTES:,} bytes"
 MOST_BAD_AT_FIRST: Final = 1000
 """So many bad records before the first good one, and it is another kind of file."""
 MOST_NAMED: Final = 5
@@ -28,10 +30,11 @@ _log = logging.getLogger("tokenswarm")
 
 
 class Record(NamedTuple):
-    """One record as it stands in the file, and the number of its (first) line. `data` is None if it was too long."""
+    """One record as it stands in the file, and the number of its (first) line; or what is wrong with it."""
 
     line: int
-    data: bytes | None
+    data: bytes
+    wrong: str = ""
 
 
 class Format(NamedTuple):
@@ -46,16 +49,26 @@ def lines(file: BinaryIO) -> Iterator[Record]:
     number = 0
     while line := file.readline(MOST_RECORD_BYTES + 1):
         number += 1
-        data: bytes | None = line.removeprefix(_BOM) if number == 1 else line
         if len(line) > MOST_RECORD_BYTES and not line.endswith(b"\n"):
-            data = None
             while line and not line.endswith(b"\n"):
                 line = file.readline(MOST_RECORD_BYTES)
-        if data is None or not data.isspace():
+            yield Record(number, b"", _TOO_LONG)
+            continue
+        data = line.removeprefix(_BOM) if number == 1 else line
+        if not data.isspace():
             yield Record(number, data)
 
 
-FORMATS: Final = {".txt": Format(lines, read_text)}
+def json_records(file: BinaryIO) -> Iterator[Record]:
+    """One record a line, or an element of the one array that the file is."""
+    first = file.readline(MOST_RECORD_BYTES + 1)
+    file.seek(0)
+    if not arrays.begins(first):
+        return lines(file)
+    return (Record(*found) for found in arrays.elements(file, MOST_RECORD_BYTES))
+
+
+FORMATS: Final = {".txt": Format(lines, read_text), ".json": Format(json_records, read_line)}
 """By the file's ending."""
 USUAL: Final = Format(lines, read_line)
 NOT_YET: Final = (".csv", ".tsv", ".parquet", ".gz", ".zip", ".zst", ".xz", ".bz2")
@@ -164,8 +177,8 @@ class Dataset:
     def _parse(self, record: Record) -> Prompt:
         """Raises ValueError, with file and line."""
         try:
-            if record.data is None:
-                raise ValueError(f"longer than {MOST_RECORD_BYTES:,} bytes")
+            if record.wrong:
+                raise ValueError(record.wrong)
             return self._format.read(record.data, str(record.line))
         except ValueError as error:
             raise ValueError(f"{self._name}, line {record.line}: {error}") from None
