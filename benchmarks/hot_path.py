@@ -81,7 +81,9 @@ class Replay:
         """Their rows."""
         anchor = Anchor(1_770_000_000_000_000_000, 0)
         for line in self.lines:
-            record = RequestRecord(id="5b1c0d3e-0-123", status="ok", output_tokens=CHUNKS, token_source="usage")
+            record = RequestRecord(
+                id="5b1c0d3e-0000-4000-8000-00000000007b", status="ok", output_tokens=CHUNKS, token_source="usage"
+            )
             measure(record, line, anchor)
             csv_rows([record])
 

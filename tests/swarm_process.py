@@ -16,9 +16,7 @@ from typing import Any
 from locust_process import CHAT, LocustProcess, read_rows
 from simulator_process import Running
 
-CHECK_ID = "tokenswarm-check"
-"""The id of the small request that is made before a run; it has no row."""
-
+from tokenswarm.target import CHECK_ID
 
 PATIENCE = 120.0
 """Seconds that anything may take, on a machine that does many things at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def test_a_headless_run_and_all_it_leaves(tmp_path: Path, quick_simulator: Runni
     assert (run.run_dir / "report.html").stat().st_size > 100_000
     assert "Verdict" in run.output
     assert str(run.run_dir / "report.html") in run.output
+
+
+def test_every_request_has_a_uuid_for_servers_that_refuse_any_other_id(tmp_path: Path) -> None:
+    with simulator(tmp_path) as server:
+        rows = headless(tmp_path, server.url, "-u", "2", "-r", "2", "-t", "1s", "--output-tokens", "2").rows()
+        sent = {json.loads(line)["id"] for line in server.log_path.read_text().splitlines()}
+    assert len(sent) == len(rows) + 1, "the check before the load has one, too"
+    assert {str(uuid.UUID(request_id)) for request_id in sent} == sent >= {row["id"] for row in rows}
 
 
 def test_times_and_durations_of_a_row_agree(tmp_path: Path, quick_simulator: Running) -> None:

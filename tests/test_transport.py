@@ -15,6 +15,7 @@ import gevent
 import pytest
 from caller import outcome
 from scripted_server import DONE, END, HEAD, REPLY, Peer, event, scripted
+from wire import REQUEST_ID
 
 from tokenswarm.timing import Timeline
 from tokenswarm.transport.exchange import HttpExchange
@@ -42,7 +43,7 @@ def test_a_reply_and_what_was_sent_for_it(callers: Any) -> None:
     head = seen[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")
     assert head[0] == "POST /base/v1/chat/completions HTTP/1.1"
     assert f"Host: 127.0.0.1:{server.port}" in head
-    assert "X-Request-Id: id-1" in head
+    assert f"X-Request-Id: {REQUEST_ID}" in head
     assert "Accept-Encoding: identity" in head
     assert call.request_bytes == len(seen[0])
     assert call.exchange.response_bytes == len(REPLY)

@@ -196,7 +196,7 @@ def a_paused_master_costs_nothing(folder: Path) -> None:
 
 def workers_of(ids: set[str]) -> set[int]:
     """Whose requests these were, by their ids."""
-    return {int(request_id.split("-")[1]) for request_id in ids}
+    return {int(request_id.split("-")[1], 16) for request_id in ids}
 
 
 def report(directory: Path) -> None:

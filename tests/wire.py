@@ -13,6 +13,7 @@ from tokenswarm.transport.exchange import HttpExchange
 from tokenswarm.transport.request import Request
 
 MS = 1_000_000
+REQUEST_ID = "5b1c0d3e-0000-4000-8000-000000000001"
 
 
 def request(
@@ -28,7 +29,7 @@ def request(
     return Request(
         protocol=protocol,
         wire=wire or WireRequest("/", b"", "", decoder=None if decoder is None else lambda: decoder),
-        id="id-1",
+        id=REQUEST_ID,
         timeline=timeline,
         tally=tally or Tally(),
         on_first_token=on_first_token,

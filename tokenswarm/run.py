@@ -117,8 +117,8 @@ class Run:
             raise
 
     def next_request_id(self) -> str:
-        """Unique over runs and workers; goes out as X-Request-Id."""
-        return f"{self._prefix}-{self.recorder.worker}-{next(self._numbers)}"
+        """Unique over runs and workers; goes out as X-Request-Id. A UUID, since some servers refuse any other."""
+        return f"{self._prefix}-{self.recorder.worker:04x}-4000-8000-{next(self._numbers):012x}"
 
     def client(self) -> Client:
         """Connections for one user; give it back with `forget`."""

@@ -21,7 +21,8 @@ from tokenswarm.transport.request import Request
 
 Connect = Callable[[Origins], Transport]
 PROBE_PROMPT = "Say hello."
-CHECK_ID = "tokenswarm-check"
+CHECK_ID = "00000000-0000-4000-8000-000000000000"
+"""The X-Request-Id of what is sent before the load; a UUID, as those of the load are."""
 
 
 class Target(msgspec.Struct, frozen=True):

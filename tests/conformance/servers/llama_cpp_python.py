@@ -23,7 +23,7 @@ class LlamaCppPython(Server):
     key = "sk-conformance"
     spoken: ClassVar = {"openai-chat": Spoken(tokens="chunks"), "openai-completions": Spoken(tokens="chunks")}
     long_body: ClassVar = {"logit_bias": {"2": -100}}
-    bad_parameter = Refused("http_4xx", 422, "temperature", {"temperature": "hot"})
+    bad_parameter = Refused("http_5xx", 500, "float_parsing", {"temperature": "hot"})
     wrong_key = Refused("http_4xx", 401, "Invalid API key")
     crowd = Waits(1)
     options: tuple[str, ...] = ("--interrupt_requests", "false")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from llama_server import MISSING, TEMPLATE, make_model
 
 from conformance.prefix import PythonPrefix
-from conformance.server import Refused, Running, Server, Spoken, free_port, process
+from conformance.server import Refused, Running, Server, Spoken, Waits, free_port, process
 
 
 class Xinference(Server):
@@ -29,7 +29,8 @@ class Xinference(Server):
         "anthropic": Spoken(headers={"anthropic-version": "2023-06-01"}),
     }
     unknown_model = Refused("http_4xx", 404, "no-such-model")
-    bad_parameter = Refused("http_4xx", 400, "temperature", {"temperature": "hot"})
+    bad_parameter = Refused("http_5xx", 500, "value is not a valid float", {"temperature": "hot"})
+    crowd = Waits(4)
 
     def missing(self) -> str | None:
         """What writes its model."""
