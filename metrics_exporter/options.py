@@ -92,8 +92,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds(0.05, SLOWEST_SECONDS),
         default=1.0,
-        help="length of a sample, in whole intervals, with mean and maximum of its readings (default: %(default)s); all "
-        "else is read this often",
+        help="length of a sample, in whole intervals, with mean and maximum of its readings (default: %(default)s); "
+        "all else is read this often",
     )
     what.add_argument(
         "--history",
