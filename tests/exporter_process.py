@@ -101,7 +101,10 @@ class Exporter:
         return json.loads(body)
 
     def page(self) -> Page:
-        """The Prometheus page, parsed by Prometheus's own library."""
+        """The Prometheus page, parsed by Prometheus's own library, once both sources have been read."""
+        return until(self._page, lambda page: len(page.all("tokenswarm_exporter_last_reading_timestamp_seconds")) == 2)
+
+    def _page(self) -> Page:
         response, body = self.request("/metrics")
         assert response.status == 200, body
         return Page(body.decode())
