@@ -20,7 +20,7 @@ from tokenswarm.errors import OptionError, TargetError
 from tokenswarm.options import Options, parse, protocol_of
 from tokenswarm.protocols.websocket_chat import Shape, WebSocketChat
 from tokenswarm.run import make_transport
-from tokenswarm.target import Target, check
+from tokenswarm.target import CHECK_ID, Target, check
 from tokenswarm.transport.origin import parse_origins
 
 WS = {"protocol": "websocket-chat"}
@@ -129,7 +129,7 @@ def test_every_turn_is_found_in_the_servers_log_where_a_field_takes_its_id(tmp_p
         rows = headless(tmp_path, server.url, *load).rows()
         logged = [json.loads(line)["id"] for line in server.log_path.read_text().splitlines()]
     assert len(rows) > 4, "most are not the first of their connection"
-    assert sorted(logged) == sorted(["tokenswarm-check", *(row["id"] for row in rows)])
+    assert sorted(logged) == sorted([CHECK_ID, *(row["id"] for row in rows)])
 
 
 def test_turns_that_the_stop_cuts_are_rows(tmp_path: Path) -> None:
