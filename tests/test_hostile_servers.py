@@ -229,7 +229,7 @@ def test_a_server_without_a_pause_leaves_time_for_others(users: Any) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         if peer.number == 0:
-            repeated(HEAD, piece=chunked(b"\n"), count=1_000_000)(peer)
+            repeated(PLAIN, b"\r\n", piece=b": ping\n\n" * 20_000, count=1_000_000)(peer)
             return
         peer.sock.sendall(REPLY)
 

@@ -312,3 +312,12 @@ def test_both_transports_write_the_same_rows(tmp_path: Path) -> None:
                 assert portable[column]
             elif column not in TIMED:
                 assert fast[column] == portable[column], (column, fast["name"])
+
+
+def test_an_event_of_a_million_lines_is_read_in_time() -> None:
+    """sseclient-py would copy all lines so far with each: minutes of it."""
+    began = time.thread_time()
+    event = parse_with_sseclient(b"\n".join([b"data: a"] * 1_000_000))
+    assert event is not None
+    assert event.data.count(b"a\n") == 999_999
+    assert time.thread_time() - began < 20
