@@ -251,6 +251,19 @@ def test_a_compressed_body_is_refused_by_name() -> None:
     assert "gzip" in str(fed.exchange.error)
 
 
+@pytest.mark.parametrize("reads", [1, 2, 50])
+def test_too_many_headers_are_too_many_in_however_few_reads(reads: int) -> None:
+    fed = Fed()
+    data = head(b"".join(b"X-%d: y\r\n" % number for number in range(10_000))) + chunked(
+        event("a", finish_reason="stop")
+    )
+    size = len(data) // reads + 1
+    for start in range(0, len(data), size):
+        fed.feed(data[start : start + size], MS)
+    assert fed.error_class == "malformed"
+    assert "bytes of headers" in str(fed.exchange.error)
+
+
 def test_100_continue_is_not_the_answer() -> None:
     fed = Fed()
     fed.feed(b"HTTP/1.1 100 Continue\r\n\r\n" + REPLY, MS)
