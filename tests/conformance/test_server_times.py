@@ -57,7 +57,7 @@ def test_vllms_histograms(server: Server, running: Running, seen: Seen, tmp_path
     assert statistics.fmean(ours) > ttft.mean_ms
     assert statistics.fmean(last) > e2e.mean_ms * 0.95
     assert gaps <= itl.count
-    assert sum(decoding) == pytest.approx(itl.total * 1e3, rel=0.1)
+    assert 0.95 * sum(decoding) <= itl.total * 1e3 <= 1.05 * (sum(decoding) + unsure(rows))
     seen[name] = " | ".join(
         (
             str(len(rows)),
@@ -84,9 +84,7 @@ def test_llama_cpps_timings(server: Server, running: Running, seen: Seen, tmp_pa
     rows = [row for row in process.rows() if row["status"] == "ok"]
     decoding = [float(row["last_token_ms"]) - float(row["ttft_ms"]) for row in rows]
     assert len(timed) == len(rows) > 0
-    assert statistics.fmean(decoding) == pytest.approx(
-        statistics.fmean(reply[-1] - reply[0] for reply in times), rel=0.1
-    )
+    assert 0.95 * sum(decoding) <= sum(theirs) <= 1.05 * (sum(decoding) + unsure(rows))
     seen[f"{users} users" if users > 1 else "1 user"] = " | ".join(
         (
             str(len(rows)),
@@ -94,6 +92,11 @@ def test_llama_cpps_timings(server: Server, running: Running, seen: Seen, tmp_pa
             *(f"{ours[name]:.3f} / {percentile(theirs, share):.3f}" for name, share in (("p50", 0.5), ("p99", 0.99))),
         )
     )
+
+
+def unsure(rows: list[dict[str, str]]) -> float:
+    """By how much decoding may have taken longer: on a busy machine a first token has bounds only."""
+    return sum(float(row["ttft_ms"]) - float(row["ttft_low_ms"]) for row in rows)
 
 
 def percentile(values: list[float], share: float) -> float:

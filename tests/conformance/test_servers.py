@@ -203,7 +203,7 @@ def test_a_run_that_is_stopped_in_mid_stream(server: Server, running: Running, s
         "-r",
         "3",
         "-t",
-        "1s",
+        "2s",
         "--stop-timeout",
         "0",
         "--output-tokens",
