@@ -33,10 +33,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = [server for server in chosen if only is None or server.name in only.args]
         slow = {True: [pytest.mark.slow], False: []}
         marked = [pytest.param(server, id=server.name, marks=slow[server.slow]) for server in chosen]
-        metafunc.parametrize("server", marked, scope="module")
+        metafunc.parametrize("server", marked, scope="session")
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Each heavy server is started once: its tests, of all files, come together."""
+    if config.getoption("--every-server", default=False):
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return SERVERS.index(params["server"]) if "server" in params else -1
+
+
+@pytest.fixture(scope="session")
 def running(server: Server, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Running]:
     """The server, installed if need be; one for all claims."""
     if (missing := server.missing()) is not None:

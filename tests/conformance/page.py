@@ -22,6 +22,17 @@ CLAIMS = {
     "overloaded": "more users than it can serve",
 }
 REFUSALS = {"unknown model": "unknown model", "bad parameter": "bad parameter", "wrong key": "wrong key"}
+VLLM_TIMES = (
+    "requests",
+    "TTFT mean",
+    "TTFT p50",
+    "TTFT p95",
+    "chunks / tokens",
+    "ITL mean",
+    "first to last token, mean",
+    "to the last token, mean",
+)
+LLAMA_TIMES = ("requests", "ITL mean", "ITL p50", "ITL p99")
 WIRE = {"first": "first chunk has", "chunks": "chunks with text", "usage": "usage comes", "end": "end mark"}
 
 
@@ -47,6 +58,8 @@ def filled(page: str, seen: dict[str, Any]) -> str:
         "claims": _table(seen, "test_servers", CLAIMS),
         "refusals": _table(seen, "test_servers", REFUSALS),
         "wire": _table(seen, "test_servers", WIRE),
+        "vllm": _runs(seen["vLLM"].get("test_server_times", {}), VLLM_TIMES) if "vLLM" in seen else "",
+        "llama": _runs(seen["llama.cpp"].get("test_server_times", {}), LLAMA_TIMES) if "llama.cpp" in seen else "",
         "protocols": _table(seen, "test_servers", {"speaks": "answers as it should over"}),
     }
     for name, table in tables.items():
@@ -54,6 +67,12 @@ def filled(page: str, seen: dict[str, Any]) -> str:
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=table: m[1] + t + m[2], page, flags=re.DOTALL
         )
     return page
+
+
+def _runs(noted: dict[str, str], columns: tuple[str, ...]) -> str:
+    """What was noted of each run is its line."""
+    heading = f"| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}\n"
+    return heading + "".join(f"| {name} | {line} |\n" for name, line in noted.items())
 
 
 def _table(seen: dict[str, Any], module: str, columns: dict[str, str]) -> str:

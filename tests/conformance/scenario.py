@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Template
-from typing import Any
+
+from locust_process import LocustProcess, headless
+
+from conformance.server import Running, Server
 
 SHORT = """
 import itertools
@@ -53,8 +56,24 @@ class Misbehaving(ChatUser):
 """
 
 
-def write(folder: Path, text: str, **values: Any) -> Path:
-    """The locustfile with `$name` replaced by the values."""
+def run(
+    server: Server,
+    running: Running,
+    folder: Path,
+    *options: str,
+    text: str = SHORT,
+    host: str | None = None,
+    exit_code: int | None = 0,
+    **values: object,
+) -> LocustProcess:
+    """A headless run of a scenario, `$name` in it replaced by the values; to the server, if no other host is given."""
+    env = {} if server.key is None else {"LLM_API_KEY": server.key}
+    asked = ("--model", server.model, *options)
+    locustfile = _write(folder, text, **values)
+    return headless(folder, host or running.url, *asked, locustfile=locustfile, env=env, exit_code=exit_code)
+
+
+def _write(folder: Path, text: str, **values: object) -> Path:
     path = folder / "scenario.py"
     path.write_text(Template(text).substitute({name: repr(value) for name, value in values.items()}))
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from locust_process import headless
 
 from conformance import scenario
 from conformance.page import Seen
@@ -20,8 +19,7 @@ def test_the_worker_that_the_controller_names(
     server: Server, running: Running, seen: Seen, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     asked = ("--protocol", "fastchat-worker", "-u", "2", "-r", "2", "-t", "2s", "--output-tokens", "20", *options)
-    locustfile = scenario.write(tmp_path, scenario.SHORT)
-    process = headless(tmp_path, running.url_of(CONTROLLER), *asked, locustfile=locustfile)
+    process = scenario.run(server, running, tmp_path, *asked, host=running.url_of(CONTROLLER))
     rows = process.rows()
     assert len(rows) >= 2
     for row in rows:
@@ -38,5 +36,5 @@ def test_the_worker_that_the_controller_names(
 
 def test_a_model_that_no_worker_has(server: Server, running: Running, tmp_path: Path) -> None:
     asked = ("--protocol", "fastchat-worker", "--model", "no-such-model", "-u", "1", "-t", "1s")
-    process = headless(tmp_path, running.url_of(CONTROLLER), *asked, exit_code=2)
+    process = scenario.run(server, running, tmp_path, *asked, host=running.url_of(CONTROLLER), exit_code=2)
     assert "no worker for this model" in process.output

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from caller import Caller, outcome
-from locust_process import LocustProcess, headless
+from locust_process import LocustProcess
 
 from conformance import look, scenario
 from conformance.page import Seen
@@ -28,22 +28,6 @@ ASKED = 20
 LONG = 400
 """Tokens of a reply that is still under way when it is cut."""
 Row = dict[str, str]
-
-
-def run(
-    server: Server,
-    running: Running,
-    folder: Path,
-    *options: str,
-    exit_code: int | None = 0,
-    text: str = "",
-    **values: object,
-) -> LocustProcess:
-    """A headless run with a scenario of ours."""
-    locustfile = scenario.write(folder, text or scenario.SHORT, **values)
-    env = {} if server.key is None else {"LLM_API_KEY": server.key}
-    asked = ("--model", server.model, *options)
-    return headless(folder, running.url, *asked, locustfile=locustfile, env=env, exit_code=exit_code)
 
 
 def caller(
@@ -99,7 +83,7 @@ def check_refused(row: Row, refused: Refused) -> None:
 def test_streams(server: Server, running: Running, seen: Seen, tmp_path: Path) -> None:
     answered, generated = server.answered(running), server.generated(running)
     spoken = server.spoken["openai-chat"]
-    process = run(server, running, tmp_path, "-u", "2", "-r", "2", "-t", "2s", "--output-tokens", str(ASKED))
+    process = scenario.run(server, running, tmp_path, "-u", "2", "-r", "2", "-t", "2s", "--output-tokens", str(ASKED))
     rows = all_rows(process)
     assert len(rows) >= 2
     for row in rows:
@@ -112,15 +96,15 @@ def test_streams(server: Server, running: Running, seen: Seen, tmp_path: Path) -
             <= float(row["last_token_ms"])
             <= float(row["e2e_ms"])
         )
-    seen["streams"] = f"{len(rows)} of {len(rows)} ok"
-    # The check before the load is a request of one token.
+    seen["streams"] = f"{len(rows)} of {len(rows)} ok, tokens by {spoken.tokens}"
+    # The check before the load is a request of one token, too.
     if answered is not None:
         assert settled(lambda: server.answered(running), answered + len(rows) + 1) == answered + len(rows) + 1
-        seen["streams"] += ", as many as it counted"
+        seen["streams"] += "; it counted as many"
     if generated is not None:
         made = generated + sum(int(row["output_tokens"]) for row in rows) + 1
         assert settled(lambda: server.generated(running), made) == made
-        seen["streams"] += ", as many tokens, too"
+        seen["streams"] += "; it made as many tokens"
 
 
 def test_the_wire_is_as_documented(server: Server, running: Running, seen: Seen) -> None:
@@ -138,7 +122,9 @@ def test_the_wire_is_as_documented(server: Server, running: Running, seen: Seen)
 
 def test_whole_replies(server: Server, running: Running, seen: Seen, tmp_path: Path) -> None:
     source = server.spoken["openai-chat"].whole_tokens
-    rows = run(server, running, tmp_path, "--no-stream", "-u", "2", "-t", "1s", "--output-tokens", str(ASKED)).rows()
+    rows = scenario.run(
+        server, running, tmp_path, "--no-stream", "-u", "2", "-t", "1s", "--output-tokens", str(ASKED)
+    ).rows()
     assert rows
     for row in rows:
         check_ok(row, server, source or "")
@@ -175,7 +161,7 @@ def test_every_other_protocol_that_it_speaks(server: Server, running: Running, s
 def test_refusals_and_a_reply_that_is_cancelled(server: Server, running: Running, seen: Seen, tmp_path: Path) -> None:
     bad = {} if server.bad_parameter is None else server.bad_parameter.extra_body
     values = {"bad_parameter": bad, "long": LONG, "long_body": server.long_body}
-    process = run(server, running, tmp_path, "-u", "1", exit_code=None, text=scenario.MISBEHAVING, **values)
+    process = scenario.run(server, running, tmp_path, "-u", "1", exit_code=None, text=scenario.MISBEHAVING, **values)
     rows = all_rows(process)
     assert [row["name"] for row in rows] == ["unknown model", "bad parameter", "cancelled", "afterwards"], (
         process.output
@@ -217,7 +203,7 @@ def test_a_run_that_is_stopped_in_mid_stream(server: Server, running: Running, s
         "-r",
         "3",
         "-t",
-        "1s",
+        "2s",
         "--stop-timeout",
         "0",
         "--output-tokens",
@@ -225,7 +211,7 @@ def test_a_run_that_is_stopped_in_mid_stream(server: Server, running: Running, s
         "--extra-body",
         body,
     )
-    process = run(server, running, tmp_path, *options)
+    process = scenario.run(server, running, tmp_path, *options)
     rows = all_rows(process)
     assert {row["status"] for row in rows} <= {"ok", "incomplete"}
     cut = [row for row in rows if row["status"] == "incomplete"]
@@ -255,7 +241,7 @@ def test_more_users_than_it_can_serve(server: Server, running: Running, seen: Se
     users = str(3 * crowd.slots)
     body = json.dumps(server.long_body)
     options = ("-u", users, "-r", users, "-t", "3s", "--output-tokens", "60", "--extra-body", body)
-    process = run(server, running, tmp_path, *options, *crowd.options, exit_code=None)
+    process = scenario.run(server, running, tmp_path, *options, *crowd.options, exit_code=None)
     rows = all_rows(process)
     assert len(rows) >= 3 * crowd.slots
     states = Counter(row["status"] for row in rows)

@@ -14,6 +14,8 @@ from llama_server import MISSING, TEMPLATE, make_model
 from conformance.prefix import PythonPrefix
 from conformance.server import Refused, Running, Server, Spoken, Waits, free_port, process
 
+SLOTS = 2
+
 
 class Xinference(Server):
     """A model is described to it, then launched under a name."""
@@ -30,7 +32,7 @@ class Xinference(Server):
     }
     unknown_model = Refused("http_4xx", 404, "no-such-model")
     bad_parameter = Refused("http_5xx", 500, "value is not a valid float", {"temperature": "hot"})
-    crowd = Waits(4)
+    crowd = Waits(SLOTS)
 
     def missing(self) -> str | None:
         """What writes its model."""
@@ -60,6 +62,8 @@ LAUNCH = {
     "quantization": "none",
     "model_type": "LLM",
     "enable_virtual_env": False,
+    "n_parallel": SLOTS,
+    "n_threads": 1,
 }
 
 
