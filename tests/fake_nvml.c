@@ -10,6 +10,7 @@
  *     CARD NAME error CODE            the call fails; NAME * is every call with this card's handle
  *     CARD NAME hang SECONDS          the call takes this long
  *     CARD mig N                      split into N MIG instances
+ *     CARD zeroes 1                   answers 0 to what NVML calls unsupported on a split card
  *     CARD process PID BYTES          computes; may be repeated
  *
  * and what comes later wins. A card's energy is the integral of its power. FAKE_NVML_LOG names a file that gets a line
@@ -214,6 +215,8 @@ static int is_split(Device *device)
 static Return ask_whole(Device *device, const char *name, double *value, int parent)
 {
     Return result = ask(device, name, value);
+    if (result == OK && !parent && is_split(device) && find(device->card, "zeroes"))
+        return *value = 0, OK;
     if (result == OK && (device->instance >= 0 || (!parent && is_split(device))))
         return UNSUPPORTED;
     return result;
