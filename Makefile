@@ -49,7 +49,7 @@ format: $(VENV)/.installed-lint ## put the code into ruff's format
 install: $(VENV)/.installed ## the suite itself, into .venv
 
 clean: ## remove .venv and what tools left behind; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .servers
+	rm -rf $(VENV) build dist *.egg-info metrics_exporter/build metrics_exporter/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .servers
 	rm -f tokenswarm/transport/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

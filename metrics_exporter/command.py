@@ -18,6 +18,7 @@ from typing import Final
 from metrics_exporter.answers import Answers
 from metrics_exporter.csv_file import CsvFile
 from metrics_exporter.dcgm import DcgmPage
+from metrics_exporter.gpu.processes import memory_by_process
 from metrics_exporter.gpu.source import GpuSource
 from metrics_exporter.host.source import HostSource
 from metrics_exporter.options import OptionError, Options, parse
@@ -31,7 +32,6 @@ log = logging.getLogger("metrics_exporter")
 EXIT_CANNOT_SERVE: Final = 1
 EXIT_REFUSED: Final = 2
 _STOP_SECONDS: Final = 2.0
-_PROCESS_MEMORY: Final = "process_memory_bytes."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,15 +71,8 @@ def _watches(options: Options, ring: Ring) -> tuple[Watch, Watch]:
     gpus = Watch(GpuSource(), ring, options.interval, options.per_window)
 
     def gpu_memory() -> dict[int, float]:
-        """Bytes on all GPUs by process number."""
-        found: dict[int, float] = {}
         latest = gpus.fresh()
-        for device, values in latest.reading.slow.items() if latest is not None else ():
-            for key, used in values.items() if not device.startswith("MIG-") else ():
-                if key.startswith(_PROCESS_MEMORY):
-                    pid = int(key.removeprefix(_PROCESS_MEMORY))
-                    found[pid] = found.get(pid, 0.0) + used
-        return found
+        return {} if latest is None else memory_by_process(latest.reading.slow)
 
     return gpus, Watch(HostSource(options.processes, gpu_memory), ring, options.interval, options.per_window)
 

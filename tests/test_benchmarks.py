@@ -56,3 +56,17 @@ def test_the_sender_speaks_tls(tmp_path: Path) -> None:
     plain, tls = truth(tmp_path, "--sender", "--streams", "4", "--tls")
     assert (plain["plan"]["tls"], tls["plan"]["tls"]) == (False, True)
     assert (tls["truth"]["unmatched"], tls["truth"]["lost"], tls["truth"]["inside_share"]) == (0, 0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the exporter's stand-in for NVML is Linux's")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+def test_the_exporters_cost_is_measured_with_and_without_gpus(tmp_path: Path) -> None:
+    figures = tmp_path / "cost.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "exporter_cost.py"), "--seconds", "2", "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    quiet, scraped, without = json.loads(figures.read_text())
+    assert 0 < quiet["cpu_percent"] < 100
+    assert 10 < scraped["megabytes"] < 100
+    assert without["page_bytes"] < scraped["page_bytes"] / 4  # the cards were there

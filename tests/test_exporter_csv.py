@@ -94,7 +94,7 @@ def test_a_row_has_whole_numbers_whole_and_no_mean_where_there_is_none(tmp_path:
 
 def test_a_second_run_appends_and_mends_a_row_that_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    path.write_text(HEADER + "1.0,here,thing,0,it,level,7,,\n2.0,here,thi")
+    path.write_text(HEADER + "1.0,here,thing,0,it,level,7,,\n2.0,here,thing,1," + "it" * 500)
     ring = Ring(100)
     file = CsvFile(path, ring, "here")
     file.start()

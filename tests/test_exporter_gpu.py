@@ -112,6 +112,14 @@ def test_utilization_follows_the_card_for_as_long_as_it_runs(nvml: FakeNvml) -> 
             running.page_when(lambda page, wanted=percent / 100: page.gpu("utilization_ratio") == wanted)
 
 
+def test_what_is_read_once_a_window_stays_until_the_next(nvml: FakeNvml) -> None:
+    with exporter("--window", "60", env=nvml.env) as running:
+        page = running.page_when(lambda page: page.one("tokenswarm_exporter_readings_total", source="gpu") > 5)
+        assert page.gpu("temperature_celsius") == 55
+        assert page.gpu("mig_enabled") == 0
+        assert len(running.samples("gpu")) == 1
+
+
 @pytest.mark.slow
 def test_a_window_has_the_mean_and_the_maximum_of_its_readings(nvml: FakeNvml) -> None:
     nvml.say("cards 0", "0 utilization square 10 90 0.4")
@@ -195,8 +203,9 @@ def test_a_field_that_fails_is_absent_counted_and_logged_once(nvml: FakeNvml) ->
         running.page_when(lambda page: page.gpu("temperature_celsius") == 55)
 
 
-def test_a_mig_parent_has_no_utilization_and_says_so(nvml: FakeNvml) -> None:
-    nvml.say("cards 0 1", "0 mig 2", "* process 77 1048576")
+@pytest.mark.parametrize("answer", ["", "0 zeroes 1"])
+def test_a_mig_parent_has_no_utilization_and_says_so(nvml: FakeNvml, answer: str) -> None:
+    nvml.say("cards 0 1", "0 mig 2", "* process 77 1048576", answer)
     with exporter(env=nvml.env) as running:
         page = running.page_when(lambda page: page.gpu("up", 1))
         devices = {device["device"]: device for device in running.json("/samples")["devices"]}
@@ -251,7 +260,9 @@ def test_a_driver_that_restarts_leaves_a_gap_and_comes_back(nvml: FakeNvml) -> N
         nvml.say("cards 0", "epoch 2")
         running.page_when(whole)
         assert running.page().one("tokenswarm_nvml_starts_total") == 2
-        assert running.log.count("no GPU metrics") <= 2  # uninitialized, then not loaded
+        assert running.log.count("no GPU metrics: Uninitialized") == 1
+        assert running.log.count("no GPU metrics: Driver Not Loaded") <= 1
+        assert "does not answer" not in running.log  # the driver's fault, and no card's
         samples = running.samples("gpu")
     gap = [sample for sample in samples if sample["values"]["nvml"]["up"] == 0]
     assert gap
@@ -276,6 +287,13 @@ def test_a_lost_gpu_says_so_and_the_others_go_on(nvml: FakeNvml) -> None:
         nvml.say("cards 0 1")
         running.page_when(lambda page: page.gpu("up") == 1 and page.gpu("power_watts") == 300)
         assert running.log.count(f"gpu 0 ({uuid(0)}) answers again") == 1
+
+
+def test_a_gpu_that_calls_itself_lost_is_believed_whatever_else_it_answers(nvml: FakeNvml) -> None:
+    nvml.say("cards 0 1", "0 temperature error 15")
+    with exporter(env=nvml.env) as running:
+        page = running.page_when(lambda page: page.gpu("up", 1))
+        assert (page.gpu("up"), page.gpu("power_watts"), page.gpu("memory_used_bytes")) == (0, None, None)
 
 
 def test_a_gpu_that_is_not_listed_any_more_is_lost_and_the_rest_keep_their_names(nvml: FakeNvml) -> None:

@@ -70,20 +70,26 @@ class HostSource:
 
     def _cpu(self, now: float) -> dict[str, float]:
         times = psutil.cpu_times()._asdict()
-        cores = psutil.cpu_count() or 1
-        values = {f"cpu_seconds_total.{mode}": seconds for mode, seconds in times.items() if mode[:5] != "guest"}
-        for mode in (key.partition(".")[2] for key in list(values)):
-            rate = self._rates.per_second("host", mode, times[mode], now)
-            if rate is not None:
-                values[f"cpu_mode_ratio.{mode}"] = min(1.0, rate / cores)
+        modes = {mode: seconds for mode, seconds in times.items() if mode[:5] != "guest"}
+        rates = {mode: self._rates.per_second("host", mode, seconds, now) for mode, seconds in modes.items()}
+        cores = sum(rate for rate in rates.values() if rate is not None)
         load = os.getloadavg()
-        return {**values, "load1": load[0], "load5": load[1], "load15": load[2]}
+        return {
+            **{f"cpu_seconds_total.{mode}": seconds for mode, seconds in modes.items()},
+            **{f"cpu_mode_ratio.{mode}": rate / cores for mode, rate in rates.items() if rate is not None and cores},
+            "load1": load[0],
+            "load5": load[1],
+            "load15": load[2],
+        }
 
     def _cores(self, now: float, values: Values) -> Iterator[Device]:
         for core, times in enumerate(psutil.cpu_times(percpu=True)):
             id = f"core:{core}"
             values[id] = {"busy_seconds_total": _busy(times)}
-            self._rate(values, id, "busy_seconds_total", "busy_ratio", now, most=1.0)
+            busy = self._rates.per_second(id, "busy", _busy(times), now)
+            total = self._rates.per_second(id, "total", _total(times), now)
+            if busy is not None and total:
+                values[id]["busy_ratio"] = min(1.0, busy / total)
             yield Device(id, CORE, (str(core),))
 
     def _disks(self, now: float, values: Values) -> Iterator[Device]:
