@@ -49,6 +49,14 @@ def merge(encoded: Iterable[str]) -> HdrHistogram:
     return total
 
 
+def recorded(histogram: HdrHistogram) -> tuple[np.ndarray, np.ndarray]:
+    """The values that are in it, in microseconds, rising, and how often each is."""
+    everywhere = np.ctypeslib.as_array(histogram.encoder.payload.counts)
+    indices = np.flatnonzero(everywhere)
+    values = np.array([histogram.get_value_from_index(int(index)) for index in indices], dtype=np.int64)
+    return values, everywhere[indices]
+
+
 def percentile_ms(histogram: HdrHistogram, percentile: float) -> float | None:
     """A percentile (0 to 100) in milliseconds, within 0.5 % of the value; None when the histogram is empty."""
     if not histogram.get_total_count():

@@ -21,6 +21,7 @@ from tokenswarm.session.base import EXIT_REFUSED, Session
 from tokenswarm.session.local import LocalSession
 from tokenswarm.session.master import MasterSession
 from tokenswarm.session.worker import WorkerSession
+from tokenswarm.ui import metrics_page
 
 _INIT_SECONDS: Final = 10.0
 
@@ -44,7 +45,7 @@ def current_run(environment: Any) -> Run | None:
     return session.current_run() if isinstance(session, Session) else None
 
 
-def _on_init(environment: Any, runner: Any, **_: Any) -> None:
+def _on_init(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> None:
     kinds: dict[type, type[Session]] = {MasterRunner: MasterSession, WorkerRunner: WorkerSession}
     chosen = next((session for kind, session in kinds.items() if isinstance(runner, kind)), LocalSession)
     session = environment.tokenswarm = chosen(environment)
@@ -54,3 +55,5 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         session.abandon()
         print(f"\ntokenswarm: the load test was not started.\n{error}\n", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
+    if web_ui is not None:
+        metrics_page.serve(web_ui, session)
