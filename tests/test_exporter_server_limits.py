@@ -20,7 +20,7 @@ LIMIT = 1.0
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of a server that gives a request one second."""
-    server = Server(("127.0.0.1", 0), Answers(CollectorRegistry(), Ring(2), (), 1.0), seconds_per_request=LIMIT)
+    server = Server(("127.0.0.1", 0), Answers(CollectorRegistry(), Ring(2), (), 0.2, 1.0), seconds_per_request=LIMIT)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server.server_address[1]
