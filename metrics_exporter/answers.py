@@ -46,7 +46,9 @@ class Answer:
 class Answers:
     """Everything that is served."""
 
-    def __init__(self, registry: CollectorRegistry, ring: Ring, watches: Sequence[Watch], interval_s: float) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, ring: Ring, watches: Sequence[Watch], interval_s: float, window_s: float
+    ) -> None:
         self._registry = registry
         self._ring = ring
         self._watches = watches
@@ -56,6 +58,7 @@ class Answers:
             "instance": time.time_ns(),
             "exporter_version": __version__,
             "interval_s": interval_s,
+            "window_s": window_s,
         }
         self._paths: dict[str, Callable[[str, Mapping[str, str]], Answer]] = {
             "/": lambda query, headers: Answer(200, "text/html; charset=utf-8", _FRONT.encode()),

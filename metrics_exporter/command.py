@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _refuse(f"--csv {options.csv}: {error}")
     watches = gpus, _ = _watches(options, ring)
     pages = [Page(watches, csv), *([DcgmPage(gpus)] if options.dcgm else [])]
-    answers = Answers(registry(pages), ring, watches, options.interval)
+    answers = Answers(registry(pages), ring, watches, options.interval, options.window)
     try:
         server = Server((options.listen, options.port), answers, options.passwords, options.tls)
     except OSError as error:

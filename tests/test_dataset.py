@@ -226,6 +226,26 @@ def test_a_worker_is_never_left_without_a_prompt(tmp_path: Path) -> None:
     assert Read(path, 5, 2).texts(2) == ["a", "a"], "one that came later asks everything"
 
 
+def test_a_file_that_was_emptied_meanwhile_ends_the_run_instead_of_it(tmp_path: Path) -> None:
+    path = written(tmp_path, '"one"', '"two"', '"three"')
+    for workers in (1, 2, 3):
+        source = Dataset(str(path), worker=0, workers=workers, tell=print)
+        source.next()
+        kept = path.read_bytes()
+        path.write_bytes(b"")
+        with pytest.raises(DatasetError, match="any more"):
+            list(islice(iter(source.next, None), 10))
+        path.write_bytes(kept)
+        source.close()
+
+
+@pytest.mark.parametrize("line", ["\u3000", "\ufeff", "\u00a0 \u2003"])
+def test_a_line_that_shows_nothing_is_no_prompt(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text(f"{line}\nhello", encoding="utf-8")
+    assert Dataset(str(path), worker=0, tell=print).next().messages[0]["content"] == "hello"
+
+
 def test_a_datasets_own_system_message_is_kept(tmp_path: Path) -> None:
     read = Read(written(tmp_path, "hi", WHOLE), system_prompt="Be brief.")
     assert [said(read.next().messages) for _ in range(2)] == ["s:Be brief. u:hi", "s:Be kind. u:a"]

@@ -21,7 +21,7 @@ LIMIT = 1.0
 
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """The port of a server that gives a request one second."""
-    answers = Answers(CollectorRegistry(), Ring(2), (), 1.0)
+    answers = Answers(CollectorRegistry(), Ring(2), (), 0.2, 1.0)
     server = Server(("127.0.0.1", 0), answers, tls=tls, seconds_per_request=LIMIT)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -18,7 +18,7 @@ from tokenswarm.errors import OptionError
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import WireProtocol
 from tokenswarm.protocols.websocket_chat import Shape, WebSocketChat
-from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, Source
+from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, TARGET, Source
 from tokenswarm.scraping.sources import parse_sources, password
 from tokenswarm.variables import expand, names
 
@@ -349,6 +349,8 @@ def _without_a_server(options: Options) -> list[str]:
         return ["--query-model needs --protocol custom"] if options.query_model else []
     if options.query_model is None:
         return ["--protocol custom needs --query-model FILE, with a function query_model(prompt, max_resp_tokens)"]
+    if TARGET in options.server_metrics:
+        return [f"--server-metrics {TARGET}: a function has no page of metrics; name its server's, if there is one"]
     defaults = Options()
     return [
         f"--{name.replace('_', '-')} has no effect with --protocol custom: a function has its arguments only"

@@ -136,18 +136,20 @@ class Book:
             self._directory.open(news.file)
             self._append(news.file, SCRAPED_HEADERS[news.file]().encode())
         self._sources[key] = news.state
-        if news.problem:
-            self.problem(news.problem)
+        if news.problem:  # a server may tell what it was sent
+            self.problem(self.redact(news.problem))
         if not news.lines:
             return
+        lines = self.redact(news.lines).encode()
         if not self.ended:
-            self._append(news.file, news.lines.encode())
+            self._append(news.file, lines)
             return
         self._directory.reopen(news.file)
         try:
-            self._append(news.file, news.lines.encode())
+            self._append(news.file, lines)
         finally:
-            self._directory.close()
+            for sentence in self._directory.close()[1]:
+                self.problem(sentence)
 
     def done(self, message: Done, client_id: str = "") -> None:
         """A worker's load has ended. Raises MessageError."""

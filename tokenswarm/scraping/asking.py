@@ -26,9 +26,9 @@ class Asker:
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy and no netrc that nobody named here
         self._session.verify = not task.insecure if task.ca_bundle is None else task.ca_bundle
-        self._session.headers.update(source.headers)
-        if source.user or source.password:
-            self._session.auth = (source.user, source.password)
+        self._session.headers.update({name: value.encode() for name, value in source.headers.items()})
+        if source.user or source.password:  # as bytes, or what is not in Latin-1 would be an error
+            self._session.auth = (source.user.encode(), source.password.encode())
 
     def ask(self, url: str) -> tuple[bytes, int, int]:
         """(what came, CLOCK_MONOTONIC ns just before the question, and once its head had come). Raises NoAnswer."""
@@ -37,10 +37,10 @@ class Asker:
             with self._session.get(url, timeout=SECONDS, stream=True, allow_redirects=False) as response:
                 heard = time.monotonic_ns()
                 body = self._body(response, sent)
-        except (requests.RequestException, HTTPError) as error:
+        except (OSError, HTTPError) as error:  # those of requests are OSErrors, too
             raise NoAnswer(_reason(error)) from None
         if response.status_code != 200:
-            words = one_line(body[:100].decode(errors="replace")).strip()
+            words = one_line(body[:100].decode(errors="replace").strip())
             raise NoAnswer(f"HTTP {response.status_code} {words}".rstrip())
         return body, sent, heard
 

@@ -42,6 +42,7 @@ class Samples(msgspec.Struct):
     dropped: int
     samples: list[Sample]
     devices: list[dict[str, Any]] = []
+    window_s: float = 1.0
 
 
 def header() -> str:
@@ -59,6 +60,8 @@ class Exporter:
         self._instance: int | None = None
         self.since = 0
         """The first sample that has not come yet."""
+        self.window_s = 0.0
+        """How long it takes for a sample."""
 
     def heard_clock(self, sent: int, body: bytes, received: int) -> None:
         """Its answer about the time, to a question sent at `sent`. Raises msgspec.DecodeError."""
@@ -74,6 +77,7 @@ class Exporter:
         answer = msgspec.json.decode(body, type=Samples)
         state = self._state
         state.host, state.interval_s = answer.host, answer.interval_s
+        self.window_s = answer.window_s
         state.devices = [{key: str(value) for key, value in device.items()} for device in answer.devices]
         if self._instance not in (None, answer.instance):  # another process, which counts anew
             self._instance, self.since = answer.instance, 0

@@ -16,8 +16,10 @@ from tokenswarm.scraping.messages import HARDWARE, Scraped, Source, State, Task
 from tokenswarm.scraping.server_page import ServerPage
 
 PERIOD: Final = 1.0
-STALLED_SECONDS: Final = 3.0
-"""So long without a new sample, and an exporter that answers has stopped to look."""
+STALLED_WINDOWS: Final = 3.0
+"""So many windows, and seconds, without a new sample, and an exporter that answers has stopped to look."""
+MOST_GAPS_TOLD: Final = 5
+"""A server that is late every other second would fill the console; `failures` counts the others."""
 
 
 class Asked(Protocol):
@@ -53,7 +55,7 @@ class Hardware:
         now = time.monotonic()
         if lines:
             self._fresh = now
-        elif now - self._fresh > STALLED_SECONDS:
+        elif now - self._fresh > STALLED_WINDOWS * max(1.0, self._exporter.window_s):
             raise NoAnswer(f"it has taken no sample for {now - self._fresh:.0f} s")
         return lines
 
@@ -94,6 +96,7 @@ class Puller:
         kind = Hardware if source.file == HARDWARE else ServerMetrics
         self._asked: Asked = kind(source, task, self._state)
         self._failing_since: float | None = None
+        self._gaps = 0
 
     def run(self, over: Event) -> None:
         """Until `over` is set."""
@@ -113,14 +116,19 @@ class Puller:
             lines = self._asked.missed()
             if self._failing_since is None:
                 self._failing_since = time.monotonic()
+                self._gaps += 1
                 problem = (
                     f"{self._name}: {why}. It is asked again every second; {self._source.file} has a gap meanwhile."
                 )
+                if self._gaps == MOST_GAPS_TOLD:
+                    problem += " Further gaps are not told here."
         else:
             self._state.answers += 1
             if self._failing_since is not None:
                 problem = f"{self._name} answers again, after {time.monotonic() - self._failing_since:.0f} s."
                 self._failing_since = None
+        if self._gaps > MOST_GAPS_TOLD:
+            problem = ""
         self._state.lines += lines.count("\n")
         self._tell(Scraped(file=self._source.file, lines=lines, problem=problem, state=self._state))
 

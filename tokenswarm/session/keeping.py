@@ -20,9 +20,9 @@ from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.recording.scrape import Scraping
-from tokenswarm.scraping.messages import SERVER_METRICS, TARGET, Source
+from tokenswarm.scraping.sources import addressed
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_REFUSED, EXIT_ROWS_LOST
-from tokenswarm.transport.origin import Origins, parse_origin, parse_origins
+from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
 
 _log = logging.getLogger("tokenswarm")
@@ -68,7 +68,8 @@ class Keeping:
             self._simulator = None
 
     def begin(self, options: Options, origins: Origins, model: str, expected: list[str]) -> Book:
-        """A run begins. Raises RunDirectoryError."""
+        """A run begins. Raises OptionError and RunDirectoryError."""
+        sources = addressed(scraped_sources(options), origins, lambda: request_headers(options))
         simulated = self.is_simulator(origins)
         target = {
             "host": origins.url,
@@ -84,11 +85,12 @@ class Keeping:
         if options.run_dir and book.path.name != Path(options.run_dir).name:
             _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
         self._csv = LocustCsv(self._environment, book.path, book.problem)
-        sources = _sources(options, origins)
-        self._scraping = Scraping(book, sources) if sources else None
         self._ticker = gevent.spawn(self._tick, book)
         if self._headless:
             self._live = LiveLine(book)
+        self._scraping = None  # the run before had its own
+        if sources:
+            self._scraping = Scraping(book, sources)
         return book
 
     def stopping(self) -> None:
@@ -172,26 +174,6 @@ class Keeping:
         if failed.get(book.options.fail_on or ""):
             _log.error("--fail-on %s: the run is %s, with %d errors", book.options.fail_on, level, errors)
             self._worst_exit = EXIT_GOAL_MISSED
-
-
-def _sources(options: Options, origins: Origins) -> list[Source]:
-    """Whom to ask beside the load. A page of a server under test is asked for as that is: with the key and --header.
-    Raises OptionError."""
-    sources = []
-    under_test = {(origin.scheme, origin.host, origin.port) for origin in origins.each}
-    for source in scraped_sources(options):
-        if source.url == TARGET:
-            pages = [f"{origin.url.removesuffix('/v1')}/metrics" for origin in origins.each]
-        else:
-            pages = [source.url]
-        for page in pages:
-            asked = msgspec.structs.replace(source, url=page)
-            if source.file == SERVER_METRICS:
-                origin = parse_origin(page)
-                if (origin.scheme, origin.host, origin.port) in under_test:
-                    asked = msgspec.structs.replace(asked, headers=request_headers(options))
-            sources.append(asked)
-    return sources
 
 
 def _verdict(path: Path) -> dict[str, Any] | None:

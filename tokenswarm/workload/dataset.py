@@ -55,7 +55,7 @@ def lines(file: BinaryIO) -> Iterator[Record]:
             yield Record(number, b"", _TOO_LONG)
             continue
         data = line.removeprefix(_BOM) if number == 1 else line
-        if not data.isspace():
+        if data.strip():
             yield Record(number, data)
 
 
@@ -114,7 +114,7 @@ class Dataset:
         self._check()
 
     def next(self) -> Prompt:
-        """The next prompt. Raises DatasetError on a bad record, if `strict`."""
+        """The next prompt. Raises DatasetError on a bad record, if `strict`, and where the file has no good one left."""
         fruitless = 0
         while True:
             for record in self._records:
@@ -125,8 +125,11 @@ class Dataset:
             self._rewind()
             self._round += 1
             fruitless += 1
-            if fruitless > self._hands:  # every good record is always somebody else's
-                self._hand, self._hands = 0, 1
+            if fruitless <= self._hands:
+                continue
+            if self._hands == 1:  # somebody has changed it since it was opened
+                raise DatasetError(f"--dataset: nothing in {self._name} can be used any more")
+            self._hand, self._hands, fruitless = 0, 1, 0  # every good record is always somebody else's
 
     def close(self) -> None:
         """As `Source` has it; now it is told how many records were left out, and which."""

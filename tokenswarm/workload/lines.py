@@ -42,6 +42,8 @@ def read_text(line: bytes, identity: str) -> Prompt:
         text = line.decode().strip()
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from None
+    if not text:
+        raise ValueError("empty")
     if "\0" in text:
         raise ValueError("not text: there is a NUL in it")
     return Prompt(identity, (_user(text),))
