@@ -65,7 +65,17 @@ def test_a_puller_gets_each_sample_once_and_in_order(running: Exporter) -> None:
 
 def test_samples_say_where_they_come_from(running: Exporter) -> None:
     told = running.json("/samples?since=0")
-    assert {"host", "boot_id", "instance", "exporter_version", "interval_s", "window_s", "first", "next", "dropped"} < set(told)
+    assert {
+        "host",
+        "boot_id",
+        "instance",
+        "exporter_version",
+        "interval_s",
+        "window_s",
+        "first",
+        "next",
+        "dropped",
+    } < set(told)
     assert told["host"] == socket.gethostname()
     assert told["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert (told["interval_s"], told["window_s"]) == (0.1, 0.5)

@@ -92,7 +92,14 @@ def answer(*at: int, instance: int = 1, dropped: int = 0, first: int = 0) -> byt
         {"seq": first + n, "mono_ns": ns, "values": {"gpu:0": {"power_watts": 250.5}}, "mean": {"gpu:0": {}}, "max": {}}
         for n, ns in enumerate(at)
     ]
-    about = {"host": "gpu1", "instance": instance, "interval_s": 0.2, "window_s": 1.0, "next": first + len(at), "dropped": dropped}
+    about = {
+        "host": "gpu1",
+        "instance": instance,
+        "interval_s": 0.2,
+        "window_s": 1.0,
+        "next": first + len(at),
+        "dropped": dropped,
+    }
     return json.dumps({**about, "devices": [{"device": "gpu:0", "uuid": "GPU-1"}], "samples": samples}).encode()
 
 

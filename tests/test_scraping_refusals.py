@@ -45,9 +45,7 @@ def test_a_slash_at_the_end_makes_no_other_source() -> None:
         ("wss://a/v1", "target", ["https://a/metrics"]),
     ],
 )
-def test_each_page_is_asked_for_once_and_over_http(
-    host: str, named: str, asked: list[str]
-) -> None:
+def test_each_page_is_asked_for_once_and_over_http(host: str, named: str, asked: list[str]) -> None:
     pages = parse_sources(SERVER_METRICS, named.split(","), {})
     sources = addressed(pages, parse_origins(host), lambda: {"X-Key": "geheim"})
     assert [source.url for source in sources] == asked

@@ -114,7 +114,7 @@ class Dataset:
         self._check()
 
     def next(self) -> Prompt:
-        """The next prompt. Raises DatasetError on a bad record, if `strict`, and where the file has no good one left."""
+        """The next prompt. Raises DatasetError on a bad record, if `strict`, and where no good one is left."""
         fruitless = 0
         while True:
             for record in self._records:
