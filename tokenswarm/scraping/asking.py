@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 import requests
+from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tokenswarm.record import one_line
@@ -28,7 +29,7 @@ class Asker:
         self._session.verify = not task.insecure if task.ca_bundle is None else task.ca_bundle
         self._session.headers.update({name: value.encode() for name, value in source.headers.items()})
         if source.user or source.password:  # as bytes, or what is not in Latin-1 would be an error
-            self._session.auth = (source.user.encode(), source.password.encode())
+            self._session.auth = HTTPBasicAuth(source.user.encode(), source.password.encode())
 
     def ask(self, url: str) -> tuple[bytes, int, int]:
         """(what came, CLOCK_MONOTONIC ns just before the question, and once its head had come). Raises NoAnswer."""
