@@ -247,6 +247,7 @@ def test_a_driver_that_is_loaded_later_is_found(nvml: FakeNvml) -> None:
         page = running.page_when(lambda page: page.gpu("up"))
         assert page.one("tokenswarm_nvml_up") == 1
         assert "no GPU metrics: Driver Not Loaded" in running.log
+        assert running.log.count("NVML answers") == 1
 
 
 def test_a_driver_that_restarts_leaves_a_gap_and_comes_back(nvml: FakeNvml) -> None:
@@ -284,6 +285,7 @@ def test_a_lost_gpu_says_so_and_the_others_go_on(nvml: FakeNvml) -> None:
         running.page_when(lambda page: page.one("tokenswarm_nvml_starts_total") >= 2)
         running.page_when(lambda page: page.gpu("power_watts", 1) == 300)
         assert running.log.count("does not answer any more") == 1
+        assert "NVML answers" not in running.log
         nvml.say("cards 0 1")
         running.page_when(lambda page: page.gpu("up") == 1 and page.gpu("power_watts") == 300)
         assert running.log.count(f"gpu 0 ({uuid(0)}) answers again") == 1

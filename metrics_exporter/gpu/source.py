@@ -88,12 +88,12 @@ class GpuSource:
             self._say_down(error)
             self._wait_longer(now)
             return
+        if self._reason:
+            log.warning("NVML answers")
         self._up, self._reason = True, ""
         self._starts += 1
         self._versions = identity.versions()
         self._look_at = now
-        if self._starts > 1:
-            log.warning("NVML answers again")
 
     def _shut_down(self) -> None:
         for card in self._cards.values():
