@@ -111,15 +111,15 @@ def _cannot_listen(options: Options, error: OSError) -> str:
 def _say_ready(options: Options, port: int) -> None:
     host = f"[{options.listen}]" if ":" in options.listen else options.listen
     url = f"{'https' if options.tls else 'http'}://{host}:{port}"
-    if options.announce:
-        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
-    else:
-        print(f"Metrics at {url}/metrics, samples at {url}/samples (Ctrl+C ends it)", flush=True)
     if not _is_loopback(options.listen):
         if options.passwords is None:
             log.warning("whoever reaches %s can read this; --basic-auth-file asks for a password", url)
         elif options.tls is None:
             log.warning("passwords go to %s in clear; --tls-cert encrypts them", url)
+    if options.announce:
+        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+    else:
+        print(f"Metrics at {url}/metrics, samples at {url}/samples (Ctrl+C ends it)", flush=True)
 
 
 def _is_loopback(address: str) -> bool:

@@ -160,6 +160,7 @@ def test_neither_locust_nor_tokenswarm_is_loaded() -> None:
         assert not re.search(r"^\s*(from|import) (tokenswarm|locust)", path.read_text(), re.MULTILINE), path
 
 
+@pytest.mark.slow
 def test_the_distribution_for_gpu_hosts_holds_all_of_it_and_needs_no_locust(tmp_path: Path) -> None:
     source = tmp_path / "metrics_exporter"
     shutil.copytree(
