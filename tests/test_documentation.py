@@ -64,7 +64,8 @@ def first_cells(text: str) -> list[str]:
 def run(tmp_path_factory: pytest.TempPathFactory, quick_simulator: Running) -> LocustProcess:
     """A run with everything in it that a run directory can hold."""
     folder = tmp_path_factory.mktemp("documented")
-    return headless(folder, quick_simulator.url, "-u", "4", "-r", "4", "-t", "3s", "--save-responses")
+    recorded = ("--save-responses", "--hardware", "local", "--server-metrics", "target")
+    return headless(folder, quick_simulator.url, "-u", "4", "-r", "4", "-t", "3s", *recorded)
 
 
 # Commands
@@ -83,7 +84,7 @@ def test_locust_commands_run(command: str, tmp_path: Path, quick_simulator: Runn
     """As written, but for the server, a short time and few users; those for the web page with the page."""
     words = shlex.split(command.replace("http://SERVER:8000", quick_simulator.url).replace("NAME", "simulator"))
     assert words[:2] == ["locust", "-f"]
-    short = ["-u", "2", "-r", "2", "-t", "2s"]
+    short = ["-u", "2", "-r", "2", "-t", "5s" if "--processes" in words else "2s"]
     if "--headless" not in words:
         short += ["--autostart", "--autoquit", "0", "--web-port", str(free_port())]
     if "--processes" in words:
@@ -214,7 +215,7 @@ def test_every_column_is_explained_once() -> None:
 def figures(summary: dict[str, Any]) -> Iterator[str]:
     """`section.figure` for each section, `name` for what is none."""
     for name, value in summary.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from (f"{name}.{figure}" for figure in value)
         else:
             yield name

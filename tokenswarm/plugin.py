@@ -57,3 +57,5 @@ def _on_init(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> Non
         sys.exit(EXIT_REFUSED)
     if web_ui is not None:
         metrics_page.serve(web_ui, session)
+    # What the loop takes for now is from before the imports: a run time that begins now would end by as much too early.
+    gevent.get_hub().loop.update_now()
