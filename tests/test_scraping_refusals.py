@@ -136,3 +136,22 @@ def test_a_server_that_tells_the_key_brings_it_into_no_file(tmp_path: Path) -> N
     assert "geheim-2718" not in run.output
     for path in run.run_dir.iterdir():
         assert b"geheim-2718" not in path.read_bytes(), path.name
+
+
+def test_what_came_after_the_end_is_counted_in_a_run_that_was_refused(quick_simulator: Running, tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with headless_swarm(tmp_path, 1, nobody, "-u", "1", "--server-metrics", quick_simulator.url) as run:
+        run.wait(exit_code=2)
+    (state,) = run.manifest["scraped"]
+    assert state["lines"] == len(scraped(run.run_dir, SERVER_METRICS)) > 0
+
+
+def test_a_run_directory_that_goes_away_is_told_without_a_traceback(quick_simulator: Running, tmp_path: Path) -> None:
+    options = ("--headless", "--host", quick_simulator.url, "-u", "1", "--server-metrics", "target")
+    with locust(tmp_path, *options) as run:
+        run.until(lambda: rows_in(run.run_dir) > 3)
+        run.run_dir.rename(tmp_path / "elsewhere")
+        run.interrupt()
+        run.wait()
+    assert f"{SERVER_METRICS} cannot be written" in run.output
+    assert "Traceback" not in run.output
