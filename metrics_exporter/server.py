@@ -71,8 +71,8 @@ class Server(ThreadingHTTPServer):
         request.settimeout(self._limit)
         with self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as encrypted:
             self._follow(request, encrypted)
-            encrypted.do_handshake()
             try:
+                encrypted.do_handshake()
                 super().finish_request(encrypted, client_address)
             finally:
                 self.forget(encrypted)

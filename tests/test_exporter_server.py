@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import bcrypt
@@ -219,13 +220,19 @@ def test_passwords_are_asked_for_on_every_path(password_file: Path) -> None:
         assert running.request("/metrics", basic("long", "x" * 73))[0].status == 401
 
 
-def test_it_serves_https(tmp_path: Path) -> None:
+@contextmanager
+def encrypted(folder: Path) -> Iterator[tuple[Exporter, ssl.SSLContext]]:
+    """An exporter with a certificate, and a client's view of that."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    with exporter("--tls-cert", str(tmp_path / "server.pem")) as running:
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    with exporter("--tls-cert", str(folder / "server.pem")) as running:
+        yield running, ssl.create_default_context(cafile=str(folder / "ca.pem"))
+
+
+def test_it_serves_https(tmp_path: Path) -> None:
+    with encrypted(tmp_path) as (running, context):
         assert running.url.startswith("https://")
-        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         # One that says nothing, and one that speaks no TLS, come first and keep nobody waiting.
         with (
             socket.create_connection(("127.0.0.1", running.port)),
@@ -237,6 +244,22 @@ def test_it_serves_https(tmp_path: Path) -> None:
                 connection.request("GET", "/metrics")
                 assert b"tokenswarm_exporter_info" in connection.getresponse().read()
             connection.close()
+
+
+def test_handshakes_that_failed_take_nobodys_place(tmp_path: Path) -> None:
+    with encrypted(tmp_path) as (running, context):
+        connection = http.client.HTTPSConnection("127.0.0.1", running.port, context=context, timeout=10)
+        connection.request("GET", "/clock")
+        connection.getresponse().read()
+        for _ in range(120):  # more than it keeps
+            with socket.create_connection(("127.0.0.1", running.port), timeout=10) as plain, suppress(OSError):
+                plain.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                while plain.recv(100):  # until it is closed
+                    pass
+        connection.auto_open = False
+        connection.request("GET", "/clock")
+        assert connection.getresponse().read()
+        connection.close()
 
 
 # Clients that do harm

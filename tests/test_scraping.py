@@ -199,7 +199,7 @@ def test_the_servers_own_page_agrees_with_our_rows(quick_simulator: Running, tmp
     assert counted <= told <= counted + 2 * 20, "the check's tokens are no row's"
     assert set(series(rows, "up")) == {1.0}
     times = [float(row["time"]) for row in rows if row["metric"] == "up"]
-    assert len(times) >= 3
+    assert len(times) >= 2, "at its start, and once more after the end; how often between is up to the machine"
     about = run.json("run.json")
     assert about["start"]["time"] <= times[0] < times[-1] <= about["end"]["time"] + 5
     (state,) = about["scraped"]

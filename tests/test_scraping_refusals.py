@@ -127,6 +127,7 @@ def echo() -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_a_server_that_tells_the_key_brings_it_into_no_file(tmp_path: Path) -> None:
     with echo() as url:
         options = ("-u", "1", "-t", "2s", "--no-check", "--model", "m", "--server-metrics", "target")
@@ -136,3 +137,44 @@ def test_a_server_that_tells_the_key_brings_it_into_no_file(tmp_path: Path) -> N
     assert "geheim-2718" not in run.output
     for path in run.run_dir.iterdir():
         assert b"geheim-2718" not in path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_what_came_after_the_end_is_counted_in_a_run_that_was_refused(quick_simulator: Running, tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with headless_swarm(tmp_path, 1, nobody, "-u", "1", "--server-metrics", quick_simulator.url) as run:
+        run.wait(exit_code=2)
+    (state,) = run.manifest["scraped"]
+    assert state["lines"] == len(scraped(run.run_dir, SERVER_METRICS)) > 0
+
+
+@pytest.mark.slow
+def test_a_run_directory_that_goes_away_is_told_without_a_traceback(quick_simulator: Running, tmp_path: Path) -> None:
+    options = ("--headless", "--host", quick_simulator.url, "-u", "1", "--server-metrics", "target")
+    with locust(tmp_path, *options) as run:
+        run.until(lambda: rows_in(run.run_dir) > 3)
+        run.run_dir.rename(tmp_path / "elsewhere")
+        run.interrupt()
+        run.wait()
+    assert f"{SERVER_METRICS} cannot be written" in run.output
+    assert "Traceback" not in run.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instead", ["import time; time.sleep(60)", "raise SystemExit(3)"])
+def test_an_exporter_of_ours_that_does_not_come_up_keeps_nobody_waiting(
+    quick_simulator: Running, tmp_path: Path, instead: str
+) -> None:
+    shadow = tmp_path / "metrics_exporter"  # Python looks in the folder that it is started in first
+    shadow.mkdir()
+    (shadow / "__init__.py").touch()
+    (shadow / "__main__.py").write_text(f"import os\nopen('pid', 'w').write(str(os.getpid()))\n{instead}\n")
+    sources = ("--hardware", "local", "--server-metrics", "target")
+    with locust(tmp_path, "--headless", "--host", quick_simulator.url, "-u", "1", *sources) as run:
+        pages = run.run_dir / SERVER_METRICS
+        run.until(lambda: pages.exists() and scraped(run.run_dir, SERVER_METRICS))
+        run.until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        run.interrupt()
+        assert run.wait() == 0
+    assert "the exporter for this machine did not start" in run.output
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists(), "it has ended with the run"

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tokenswarm.errors import RunDirectoryError
 from tokenswarm.options import Options, redact, secret_values
 from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
 from tokenswarm.recording import directory, manifest
@@ -130,7 +131,8 @@ class Book:
         return list(self._sources.values())
 
     def scraped(self, news: Scraped) -> None:
-        """Write down what the scraping process found, also after the end. Raises RunDirectoryError."""
+        """Write down what the scraping process found, also after the end. Raises RunDirectoryError where a new file
+        cannot be made."""
         key = news.file, news.state.url
         if key not in self._sources and not any(file == news.file for file, _ in self._sources):
             self._directory.open(news.file)
@@ -138,18 +140,18 @@ class Book:
         self._sources[key] = news.state
         if news.problem:  # a server may tell what it was sent
             self.problem(self.redact(news.problem))
-        if not news.lines:
-            return
         lines = self.redact(news.lines).encode()
         if not self.ended:
             self._append(news.file, lines)
             return
-        self._directory.reopen(news.file)
         try:
+            self._directory.reopen(news.file)
             self._append(news.file, lines)
-        finally:
-            for sentence in self._directory.close()[1]:
-                self.problem(sentence)
+        except RunDirectoryError as error:
+            self.problem(str(error))
+        for sentence in self._directory.close()[1]:
+            self.problem(sentence)
+        self._write_manifest()
 
     def done(self, message: Done, client_id: str = "") -> None:
         """A worker's load has ended. Raises MessageError."""

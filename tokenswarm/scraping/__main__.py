@@ -12,11 +12,13 @@ import msgspec
 
 from tokenswarm.scraping.asking import NoAnswer
 from tokenswarm.scraping.local_exporter import LocalExporter
-from tokenswarm.scraping.messages import LOCAL, Scraped, State, Task
+from tokenswarm.scraping.messages import LOCAL, Scraped, Source, State, Task
 from tokenswarm.scraping.pulling import Puller
 
 LAST_SECONDS = 5.0
 """How long the last answers may take, once the run is over."""
+LAST_WORD_SECONDS = 1.0
+"""How long it may take to say that an exporter of ours has not come up until then."""
 
 
 class Outlet:
@@ -40,28 +42,36 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for Locust, which drains
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     outlet, over = Outlet(), Event()
-    local: list[LocalExporter] = []
-    threads = []
-    for source in task.sources:
-        if source.url == LOCAL:
-            try:
-                local.append(LocalExporter())
-            except NoAnswer as why:
-                state = State(file=source.file, url=source.url, failures=1)
-                outlet.tell(Scraped(file=source.file, problem=f"--hardware {LOCAL}: {why}.", state=state))
-                continue
-            source = msgspec.structs.replace(source, at=local[-1].url)
-        threads.append(Thread(target=Puller(source, task, outlet.tell).run, args=(over,), daemon=True))
-        threads[-1].start()
+    local = LocalExporter() if any(source.url == LOCAL for source in task.sources) else None
+    threads = [Thread(target=_ask, args=(source, task, local, outlet, over), daemon=True) for source in task.sources]
+    for thread in threads:
+        thread.start()
     while sys.stdin.buffer.read(65_536):
         pass
     over.set()
-    give_up = time.monotonic() + LAST_SECONDS
+    _join(threads, LAST_SECONDS)
+    if local is not None:
+        local.stop()
+    _join(threads, LAST_WORD_SECONDS)
+    return 0
+
+
+def _join(threads: list[Thread], seconds: float) -> None:
+    give_up = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0, give_up - time.monotonic()))
-    for exporter in local:
-        exporter.stop()
-    return 0
+
+
+def _ask(source: Source, task: Task, local: LocalExporter | None, outlet: Outlet, over: Event) -> None:
+    """In a thread of its own: one source, be it an exporter of our own that takes its time to come up."""
+    if local is not None and source.url == LOCAL:
+        try:
+            source = msgspec.structs.replace(source, at=local.url())
+        except NoAnswer as why:
+            state = State(file=source.file, url=source.url, failures=1)
+            outlet.tell(Scraped(file=source.file, problem=f"--hardware {LOCAL}: {why}.", state=state))
+            return
+    Puller(source, task, outlet.tell).run(over)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,18 @@ from tokenswarm.scraping.asking import NoAnswer
 
 
 class LocalExporter:
-    """A process that ends with us: its standard input is ours to close. Raises NoAnswer if it does not come up."""
+    """A process that ends with us: its standard input is ours to close."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "metrics_exporter", "--port", "0", "--announce", "--exit-with-stdin"]
-        process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._process = process
-        line = process.stdout.readline()
+        self._process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def url(self) -> str:
+        """Where it is, as soon as it has come up; takes as long as that. Raises NoAnswer if it ends instead."""
+        line = self._process.stdout.readline()
         try:
-            self.url: str = msgspec.json.decode(line)["url"]
+            return str(msgspec.json.decode(line)["url"])
         except (msgspec.DecodeError, KeyError, TypeError):
-            self.stop()
             raise NoAnswer("the exporter for this machine did not start") from None
 
     def stop(self) -> None:
@@ -31,8 +32,7 @@ class LocalExporter:
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(timeout=2)
+            self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
