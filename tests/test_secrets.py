@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from caller import JSON, answer
-from locust_process import LocustProcess, locust
+from locust_process import LocustProcess, until_rows
 from scripted_server import Peer, scripted
 from websocket_peer import Socket, close, message, so_far
 
@@ -60,13 +60,7 @@ def replies(name: str) -> list[bytes]:
 
 def loaded(folder: Path, host: str, *options: str) -> LocustProcess:
     """A run that is stopped once it has a row of each kind."""
-    command = ("--headless", "--host", host, "-u", "1", "--no-check", "--save-responses", *options)
-    with locust(folder, *command, env=ENV) as run:
-        requests = run.run_dir / "requests.csv"
-        run.until(lambda: requests.exists() and requests.read_bytes().count(b"\n") > KINDS)
-        run.interrupt()
-        run.wait()
-    return run
+    return until_rows(folder, host, KINDS, "-u", "1", "--no-check", "--save-responses", *options, env=ENV)
 
 
 def clean(run: LocustProcess) -> list[str]:
