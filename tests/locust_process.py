@@ -115,3 +115,13 @@ def headless(folder: Path, host: str, *options: str, exit_code: int | None = 0, 
         code = started.wait()
         assert exit_code is None or code == exit_code, f"exit code {code}; output:\n{started.output}"
         return started
+
+
+def until_rows(folder: Path, host: str, rows: int, *options: str, **settings: Any) -> LocustProcess:
+    """A headless run that is stopped, as by Ctrl-C, once it has so many rows."""
+    with locust(folder, "--headless", "--host", host, *options, **settings) as started:
+        requests = started.run_dir / "requests.csv"
+        started.until(lambda: requests.exists() and requests.read_bytes().count(b"\n") > rows)
+        started.interrupt()
+        started.wait()
+        return started

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenswarm.errors import DatasetError
@@ -320,6 +320,7 @@ JSON = st.recursive(
 
 
 @given(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40))
+@settings(deadline=None)
 def test_any_line_is_a_prompt_or_says_what_is_wrong(line: bytes) -> None:
     try:
         prompt = read_line(line, "1")

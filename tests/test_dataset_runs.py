@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from locust_process import LocustProcess, headless
+from locust_process import LocustProcess, headless, until_rows
 from simulator_process import Running
 from swarm_process import headless_swarm
 
@@ -45,8 +45,8 @@ def conversations(run: LocustProcess) -> list[list[dict[str, str]]]:
 @pytest.mark.parametrize("replies", ["server", "file"])
 def test_a_conversation_is_held_turn_by_turn(tmp_path: Path, quick_simulator: Running, replies: str) -> None:
     path = written(tmp_path, TALK)
-    options = ("-u", "2", "-t", "3s", "--save-responses", "--output-tokens", "5", "--dataset-replies", replies)
-    run = headless(tmp_path, quick_simulator.url, *options, "--dataset", path)
+    options = ("-u", "2", "--save-responses", "--output-tokens", "5", "--dataset-replies", replies, "--dataset", path)
+    run = until_rows(tmp_path, quick_simulator.url, 20, *options)
     messages = sent(run.run_dir)
     held = conversations(run)
     assert held
@@ -85,20 +85,21 @@ def test_think_time_is_between_the_turns_and_the_stop_ends_a_conversation(
         "class Thinker(ChatUser):\n    wait_time = constant(0.4)\n"
     )
     path = written(tmp_path, [f"question {number}" for number in range(1000)])
-    run = headless(tmp_path, quick_simulator.url, "-u", "1", "-t", "3s", "--dataset", path, locustfile=locustfile)
+    run = until_rows(tmp_path, quick_simulator.url, 4, "-u", "1", "--dataset", path, locustfile=locustfile)
     rows = run.rows()
-    assert len(rows) >= 3
     assert {row["status"] for row in rows} == {"ok"}, "what is in flight ends, and no further turn begins"
-    for before, after in itertools.pairwise(rows):
-        assert float(after["intended_time"]) - float(before["end_time"]) == pytest.approx(0.4, abs=0.01)
+    pauses = [float(b["intended_time"]) - float(a["end_time"]) for a, b in itertools.pairwise(rows)]
+    assert min(pauses) == pytest.approx(0.4, abs=0.01), "what a busy machine adds is the user's own time"
 
 
 @pytest.mark.slow
 def test_two_workers_ask_each_line_once(tmp_path: Path, quick_simulator: Running) -> None:
     lines = [f"question {number}" for number in range(5000)]
     path = written(tmp_path, *lines[:100], "{bad", *lines[100:])
-    options = ("-u", "4", "-r", "4", "-t", "3s", "--save-responses", "--output-tokens", "3", "--dataset", path)
+    options = ("-u", "4", "-r", "4", "--save-responses", "--output-tokens", "3", "--dataset", path)
     with headless_swarm(tmp_path, 2, quick_simulator.url, *options) as run:
+        run.until(lambda: run.all_at_work(2) and min(map(len, run.rows_by_worker().values())) > 100)
+        run.master.interrupt()
         run.wait()
     worker = {row["id"]: int(row["worker"]) for row in run.rows()}
     asked: dict[int, Counter[str]] = {0: Counter(), 1: Counter()}

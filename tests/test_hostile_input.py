@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulator_process import Running
 from spoken import STREAMED, ask
@@ -102,6 +102,7 @@ def damaged(body: bytes, damage: list[tuple[float, int, bytes]]) -> bytes:
     return body
 
 
+FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 NAMES = [spoken.name for spoken in STREAMED] + list(WHOLE)
 
 
@@ -118,6 +119,7 @@ def test_a_good_reply_is_one(replies: dict[str, bytes], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@FUZZ
 @given(damage=DAMAGE, cuts=st.lists(st.integers(0, 4000), max_size=6))
 def test_a_damaged_reply(replies: dict[str, bytes], name: str, damage: Any, cuts: list[int]) -> None:
     body = damaged(replies[name], damage)
@@ -125,11 +127,17 @@ def test_a_damaged_reply(replies: dict[str, bytes], name: str, damage: Any, cuts
     check(name, body, JSON)
 
 
+@pytest.fixture(scope="session")
+def values_of(replies: dict[str, bytes]) -> dict[str, st.SearchStrategy[list[Any]]]:
+    """For each protocol: JSON values made of its words."""
+    return {name: st.lists(json_of(*vocabulary(name, replies[name])), min_size=1, max_size=4) for name in NAMES}
+
+
 @pytest.mark.parametrize("name", NAMES)
+@FUZZ
 @given(data=st.data())
-def test_its_own_words_in_the_wrong_places(replies: dict[str, bytes], name: str, data: st.DataObject) -> None:
-    values = data.draw(st.lists(json_of(*vocabulary(name, replies[name])), min_size=1, max_size=4))
-    encoded = [json.dumps(value).encode() for value in values]
+def test_its_own_words_in_the_wrong_places(values_of: dict[str, Any], name: str, data: st.DataObject) -> None:
+    encoded = [json.dumps(value).encode() for value in data.draw(values_of[name])]
     framer = PROTOCOLS.get(name, PROTOCOLS["dashscope"]).framer()
     if isinstance(framer, SseFramer):
         body = b"".join(b"data: " + value + b"\n\n" for value in encoded)
@@ -140,6 +148,7 @@ def test_its_own_words_in_the_wrong_places(replies: dict[str, bytes], name: str,
 
 
 @pytest.mark.parametrize("name", NAMES)
+@FUZZ
 @given(body=st.binary(max_size=200), kind=st.sampled_from([SSE, JSON, b"text/html", b"application/octet-stream", b""]))
 def test_anything_at_all(name: str, body: bytes, kind: bytes) -> None:
     check(name, body, kind)
@@ -170,6 +179,7 @@ def hear(shape: Shape, data: bytes, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.reply_field}-{shape.end}")
+@FUZZ
 @given(damage=DAMAGE, cuts=st.lists(st.integers(0, 400), max_size=6))
 def test_damaged_messages(shape: Shape, damage: Any, cuts: list[int]) -> None:
     good = so_far("hel") + frame(b"hello", 2) + so_far("hello") + message(END) + message("[DONE]")
@@ -177,6 +187,7 @@ def test_damaged_messages(shape: Shape, damage: Any, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.reply_field}-{shape.end}")
+@FUZZ
 @given(values=st.lists(json_of("response", "history", "status", "done", *MORE_WORDS), min_size=1, max_size=4))
 def test_messages_of_its_own_words(shape: Shape, values: list[Any]) -> None:
     hear(shape, b"".join(message(json.dumps(value)) for value in values), [])
@@ -185,6 +196,7 @@ def test_messages_of_its_own_words(shape: Shape, values: list[Any]) -> None:
 # A function
 
 
+@FUZZ
 @given(pieces=st.lists(st.text(max_size=20), max_size=6))
 def test_a_functions_pieces(pieces: list[str]) -> None:
     decoder, framer = PROTOCOLS["custom"].decoder(), PROTOCOLS["custom"].framer()
@@ -204,7 +216,7 @@ def test_many_small_pieces_of_one_event_take_no_more_time_than_their_size(framer
     assert time.thread_time() - began < 20
 
 
-@settings(deadline=None)
+@FUZZ
 @given(
     pieces=st.lists(
         st.sampled_from([b"\n", b"\r", b"\r\n", b"data: a", b":", b"\0", b"event: x", b"\xef"]), max_size=40

@@ -394,6 +394,32 @@ def test_a_sink_that_raises_costs_the_others_nothing(
 
 
 @needs_thread
+def test_a_turn_of_the_loop_is_short_however_dear_its_records(
+    make_receiver: Callable[..., Receiver], listener: socket.socket
+) -> None:
+    class Slow(Collector):
+        def received(self, data: bytes, *args: Any) -> None:
+            time.sleep(0.02)
+            super().received(data, *args)
+
+    ring = make_receiver()
+    pairs = [tcp_pair(listener) for _ in range(40)]
+    sinks = [Slow() for _ in pairs]
+    readers = [ring.start_reading(ours.fileno(), sink) for (ours, _), sink in zip(pairs, sinks, strict=True)]
+    for _, theirs in pairs:
+        theirs.sendall(b"x")
+    time.sleep(0.1)  # the thread reads meanwhile, and the loop stands still
+    handled_by_then: list[int] = []
+    gevent.spawn_later(0, lambda: handled_by_then.append(sum(bool(sink.data) for sink in sinks)))
+    wait_until(lambda: all(sink.data for sink in sinks))
+    assert handled_by_then[0] < 10
+    for reader, (ours, theirs) in zip(readers, pairs, strict=True):
+        reader.close()
+        ours.close()
+        theirs.close()
+
+
+@needs_thread
 def test_reading_now_does_not_wait_for_the_loop(
     make_receiver: Callable[..., Receiver], listener: socket.socket
 ) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+MOST_SAID: Final = 4096
+"""Characters of an error that are kept: it may hold whatever a server has said."""
+
 
 class TokenswarmError(Exception):
     """Base of all errors of this package."""
@@ -31,6 +36,6 @@ class RequestError(TokenswarmError):
     """One request failed. `error_class` is one of `record.ERROR_CLASSES`; the message is for people."""
 
     def __init__(self, error_class: str, message: str, http_status: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message[:MOST_SAID])
         self.error_class = error_class
         self.http_status = http_status

@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
@@ -472,10 +473,11 @@ def redact(text: str, secrets: Sequence[str]) -> str:
     """Text in which none of the secrets stands, nor the beginning of one that an excerpt was cut in."""
     for secret in secrets:
         text = text.replace(secret, MASK)
-        for cut in reversed([*_CUT.finditer(text)]):
-            end = cut.start()
-            longest = min(len(secret) - 1, end)
-            known = next((n for n in range(longest, LEAST_KNOWN - 1, -1) if text.endswith(secret[:n], 0, end)), 0)
-            if known:
-                text = text[: end - known] + MASK + text[end:]
+        start = text.find(secret[:LEAST_KNOWN]) if len(secret) > LEAST_KNOWN else -1
+        while start >= 0:
+            pairs = zip(secret, text[start : start + len(secret)], strict=False)
+            known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if _CUT.match(text, start + known):
+                text = text[:start] + MASK + text[start + known :]
+            start = text.find(secret[:LEAST_KNOWN], start + 1)
     return text

@@ -31,6 +31,10 @@ MODE_VARIABLE: Final = "TOKENSWARM_RECEIVER"
 """For tests and diagnosis: auto (the default), thread or python."""
 BATCH: Final = 64
 """Records handled in one turn of the loop: about a millisecond's work, so that nothing else waits for long."""
+TURN_NS: Final = 10_000_000
+"""So long a turn may take where records are large, or dear to read: time limits must be kept meanwhile."""
+FLOOD_NS: Final = 1_000_000_000
+"""So long a connection's past is read at its deadline. A server that has filled the ring is late anyway."""
 RING_RECORDS: Final = 65536
 RING_BYTES: Final = 16 * 1024 * 1024
 """A ring for a second and a half of a process that stands still at 40,000 chunks a second."""
@@ -74,13 +78,15 @@ class Receiver:
             self._watcher.stop()
 
     def read_now(self, identity: int) -> None:
-        """Hand on everything that has arrived so far at this connection, and what came before it at others."""
+        """Hand on everything that has arrived so far at this connection, and what came before it at others; of a flood
+        what can be in `FLOOD_NS`."""
+        until = time.monotonic_ns() + FLOOD_NS
         for _ in range(2):  # the ring may have been too full for the first read
             if identity not in self._sinks:
                 return
             self._thread.read(identity)
             self._thread.drain(self._most, self._pending)
-            self._hand_on()
+            self._hand_on(until)
 
     def belongs_to(self, hub: Any) -> bool:
         """Whether it is drained by this thread's event loop."""
@@ -104,22 +110,25 @@ class Receiver:
             room = BATCH - len(self._pending)
             if room > 0:
                 self._thread.drain(room, self._pending)
-            self._hand_on()
+            self._hand_on(time.monotonic_ns() + TURN_NS)
         except BaseException as error:
             # gevent stops a watcher whose callback raises, and Ctrl-C may raise anywhere: all would go deaf.
             self._hub.handle_error(self, type(error), error, error.__traceback__)
 
-    def _hand_on(self) -> None:
+    def _hand_on(self, until: int) -> None:
+        """What is pending; no further record is begun after that instant."""
         pending, sinks = self._pending, self._sinks
+        now = 0
         try:
-            while pending:
+            while pending and now < until:
                 identity, at, low, data, clock = pending.popleft()
                 sink = sinks.get(identity)
                 if sink is None:
                     continue  # came before its connection was closed, and is nobody's now
+                now = time.monotonic_ns()
                 try:
                     if isinstance(data, bytes):
-                        sink.received(data, at, low, time.monotonic_ns(), _CLOCKS[clock])
+                        sink.received(data, at, low, now, _CLOCKS[clock])
                     elif data is None:
                         sink.ended(at)
                     else:
