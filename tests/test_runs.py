@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import uuid
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from locust_process import ROOT, headless, locust, read_rows
+from scripted_server import DONE, END, HEAD, Peer, chunk, event, scripted
 from simulator_process import Running, simulator
 
 from tokenswarm.record import COLUMNS, ERROR_CLASSES, STATUSES
@@ -76,6 +78,31 @@ def test_every_request_has_a_uuid_for_servers_that_refuse_any_other_id(tmp_path:
         sent = {json.loads(line)["id"] for line in server.log_path.read_text().splitlines()}
     assert len(sent) == len(rows) + 1, "the check before the load has one, too"
     assert {str(uuid.UUID(request_id)) for request_id in sent} == sent >= {row["id"] for row in rows}
+
+
+def test_a_reply_without_the_finish_reason_that_others_have_was_cut_short(tmp_path: Path) -> None:
+    ends = itertools.cycle([event("", "length"), b""])
+
+    def replies(peer: Peer) -> None:
+        while request := peer.request():
+            peer.send(HEAD + event("hello") + (next(ends) if request.startswith(b"POST") else b"") + DONE + END)
+
+    with scripted(replies) as server:
+        rows = headless(tmp_path, server.url, "--model", "m", "--no-check", "-t", "1s", exit_code=1).rows()
+    whole, cut = rows[::2], rows[1::2]
+    assert {row["status"] for row in whole} == {"ok"}
+    assert {(row["status"], row["error_class"], row["http_status"]) for row in cut} == {("failed", "truncated", "200")}
+    assert all("without a finish reason" in row["error"] and row["ttft_ms"] for row in cut)
+
+
+def test_a_server_that_gives_no_finish_reasons_cuts_nothing_short(tmp_path: Path) -> None:
+    def replies(peer: Peer) -> None:
+        while peer.request():
+            peer.send(HEAD + event("hello") + DONE + END)
+
+    with scripted(replies) as server:
+        rows = headless(tmp_path, server.url, "--model", "m", "--no-check", "-t", "1s").rows()
+    assert {row["status"] for row in rows} == {"ok"}
 
 
 def test_times_and_durations_of_a_row_agree(tmp_path: Path, quick_simulator: Running) -> None:
@@ -270,8 +297,6 @@ def test_a_key_goes_to_the_server_and_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_an_echoed_key_is_cut_out_of_the_error(tmp_path: Path) -> None:
-    from scripted_server import HEAD, Peer, chunk, scripted
-
     key = "sk-verysecret-0123456789"
 
     def script(peer: Peer) -> None:

@@ -91,7 +91,7 @@ class Call:
         try:
             http = self._begin()
             http.run()
-            error = http.exchange.error
+            error = http.exchange.error or self._run.cut_short(self._generation.model, http.exchange)
             status = _status_of(error)
         except RequestError as raised:
             status, error = rec.FAILED, raised

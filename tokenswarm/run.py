@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import msgspec
 
-from tokenswarm.errors import DatasetError, OptionError
+from tokenswarm.errors import DatasetError, OptionError, RequestError
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation
 from tokenswarm.recording.messages import Assignment, Batch
@@ -23,6 +23,7 @@ from tokenswarm.transport.http import FastTransport
 from tokenswarm.transport.origin import WEBSOCKET_SCHEMES, Origin, Origins
 from tokenswarm.transport.portable import PortableTransport
 from tokenswarm.transport.replicas import Replicas
+from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.websocket import WebSocketTransport
 from tokenswarm.workload.dataset import Dataset
 from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
@@ -104,6 +105,8 @@ class Run:
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._secrets = secret_values(options)
+        self._give_reasons: set[str] = set()
+        """Models whose replies have said why they ended."""
         self._clients: set[Client] = set()
         self._ticker = gevent.spawn(self._tick)
 
@@ -119,6 +122,16 @@ class Run:
     def next_request_id(self) -> str:
         """Unique over runs and workers; goes out as X-Request-Id. A UUID, since some servers refuse any other."""
         return f"{self._prefix}-{self.recorder.worker:04x}-4000-8000-{next(self._numbers):012x}"
+
+    def cut_short(self, model: str, reply: ReplyState) -> RequestError | None:
+        """What is wrong with the end of a reply that reported no error: it has no finish reason, though others of its
+        model had one. llama-cpp-python ends a reply like that to begin another's, end mark and all."""
+        if reply.finish_reason is not None:
+            self._give_reasons.add(model)
+        elif model in self._give_reasons:
+            said = "the reply ended without a finish reason, which others had: the server broke it off"
+            return RequestError("truncated", said, reply.status)
+        return None
 
     def client(self) -> Client:
         """Connections for one user; give it back with `forget`."""

@@ -12,6 +12,9 @@ from conformance import page
 from conformance.server import Running, Server
 from conformance.servers import SERVERS
 
+HEAVY = ("test_fastchat.py", "test_llama_cpp_python.py", "test_server_times.py")
+"""Files that are only about heavy servers."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
@@ -20,9 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What is only about heavy servers is not there without them."""
-    about_heavy = collection_path.name in ("test_server_times.py", "test_fastchat.py")
-    return True if about_heavy and not config.getoption("--every-server", default=False) else None
+    """Without the heavy servers there are no tests of them."""
+    return True if collection_path.name in HEAVY and not config.getoption("--every-server", default=False) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -110,12 +110,18 @@ class PythonPrefix(Prefix):
 
 @dataclass(frozen=True)
 class NodePrefix(Prefix):
-    """A folder with node_modules."""
+    """A folder with node_modules. `oldest`: the first version of Node.js that will do."""
+
+    oldest: int = 20
 
     def missing(self) -> str | None:
         """Node.js."""
         lacking = [program for program in ("node", "npm") if shutil.which(program) is None]
-        return f"{' and '.join(lacking)} not installed" if lacking else None
+        if lacking:
+            return f"{' and '.join(lacking)} not installed"
+        told = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+        version = int(told.strip().removeprefix("v").partition(".")[0])
+        return f"Node.js {version} is older than {self.oldest}" if version < self.oldest else None
 
     def program(self, name: str) -> list[str]:
         """The command that runs one of its programs."""

@@ -55,6 +55,33 @@ class Misbehaving(ChatUser):
         self.environment.runner.quit()
 """
 
+TIMED = (
+    SHORT
+    + """
+
+import json
+from tokenswarm.protocols.openai_chat import OpenAIChat, OpenAIChatDecoder
+
+
+class Listening(OpenAIChatDecoder):
+    def __init__(self):
+        self.times = []
+
+    def decode(self, event):
+        if event.data.startswith(b"{"):
+            chunk = json.loads(event.data)
+            if chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+                self.times.append(chunk["timings"]["predicted_ms"])
+        else:
+            print("TIMED", json.dumps(self.times), flush=True)
+        return super().decode(event)
+
+
+OpenAIChat.decoder = lambda self: Listening()
+"""
+)
+"""Says for each stream when llama.cpp had made each token, by its own clock."""
+
 
 def run(
     server: Server,

@@ -55,6 +55,9 @@ class Waits:
     """More requests than `slots` wait for their turn."""
 
     slots: int
+    overlap: float = 0.05
+    """For this share of the time tokens may come for more: those of replies that have ended in the model, but that
+    other processes of the server still pass on."""
     options: tuple[str, ...] = ()
     """For Locust, where the limit is not on everybody."""
 

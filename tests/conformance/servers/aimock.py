@@ -46,7 +46,7 @@ class AIMock(Server):
             _answer(self.model, TEXT),
             _answer(LIMITED, TEXT) | {"chaos": {"rateLimitRate": 0.5}},
             _answer(THINKING, TEXT, reasoning=THOUGHT),
-            _answer(CUT, TEXT) | {"truncateAfterChunks": 5},
+            _answer(CUT, TEXT) | {"truncateAfterChunks": 8},
         ]
         (fixtures / "answers.json").write_text(json.dumps({"fixtures": answers}))
         port, log = free_port(), folder / "aimock.log"

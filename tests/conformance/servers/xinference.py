@@ -28,11 +28,11 @@ class Xinference(Server):
         "openai-chat": Spoken(),
         "openai-completions": Spoken(),
         "openai-responses": Spoken(),
-        "anthropic": Spoken(headers={"anthropic-version": "2023-06-01"}),
+        "anthropic": Spoken(),
     }
     unknown_model = Refused("http_4xx", 404, "no-such-model")
     bad_parameter = Refused("http_5xx", 500, "value is not a valid float", {"temperature": "hot"})
-    crowd = Waits(SLOTS)
+    crowd = Waits(SLOTS, overlap=0.6)
 
     def missing(self) -> str | None:
         """What writes its model."""
