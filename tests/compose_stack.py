@@ -52,7 +52,7 @@ class Stack:
         hosts = folder / "hosts"
         hosts.write_text(f"127.0.0.1 localhost {' '.join(self.services)}\n")
         image = os.environ.get(IMAGE_VARIABLE, "")
-        mounts = [f"mount --bind {hosts} {image}/etc/hosts"]
+        mounts = [f"mount --bind {hosts} {root}/etc/hosts" for root in {"", image}]
         if image:  # as Docker does, with the volumes of the file
             (folder / "runs").mkdir()
             os.chown(folder / "runs", USER, USER)

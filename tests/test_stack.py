@@ -191,6 +191,6 @@ def test_every_panel_shows_a_run_that_goes_through_all_services(tmp_path: Path) 
         counted = 'sum(tokenswarm_requests_total{job="load"})'
         services.until(lambda: watched.values(counted) == [rows_in(run_dir)])
     assert manifest["target"]["host"] == "http://simulator:8000"
-    assert len(manifest["workers"]) == 2
+    assert [worker["clock"] for worker in manifest["workers"]] == ["kernel"] * 2
     assert {row["status"] for row in read_rows(run_dir)} >= {"ok", "failed"}
     assert uuid(0) in (run_dir / "hardware.csv").read_text()

@@ -21,6 +21,9 @@ def new() -> HdrHistogram:
     return HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
 
 
+_COUNTS = new().counts_len
+
+
 def encode_ns(durations_ns: Sequence[int]) -> str:
     """Durations in nanoseconds, as one HdrHistogram V2 text (compressed, base64). Out-of-range values are clamped.
 
@@ -37,15 +40,22 @@ def encode_ns(durations_ns: Sequence[int]) -> str:
     return encoded.decode("ascii")
 
 
+def decode(text: str) -> HdrHistogram:
+    """What `encode_ns` made. Raises ValueError on a damaged text, and on a histogram of another range or precision."""
+    try:
+        histogram = HdrHistogram.decode(text.encode("ascii"))
+    except Exception as error:
+        raise ValueError(f"not an HdrHistogram V2 text: {text[:40]!r} ({error})") from error
+    if histogram.counts_len != _COUNTS:  # to add it would go value by value, and could take very long
+        raise ValueError(f"not an HdrHistogram of 1 µs to 1 h with {DIGITS} digits: {text[:40]!r}")
+    return histogram
+
+
 def merge(encoded: Iterable[str]) -> HdrHistogram:
-    """The sum of several encoded histograms; empty strings are skipped. Raises ValueError on a damaged one."""
+    """The sum of several encoded histograms; empty strings are skipped. Raises ValueError as `decode` does."""
     total = new()
-    for text in encoded:
-        if text:
-            try:
-                total.decode_and_add(text.encode("ascii"))
-            except Exception as error:
-                raise ValueError(f"not an HdrHistogram V2 text: {text[:40]!r} ({error})") from error
+    for text in filter(None, encoded):
+        total.add(decode(text))
     return total
 
 

@@ -6,6 +6,7 @@ Nothing is counted while tokens arrive: intervals.jsonl and requests.csv hold it
 from __future__ import annotations
 
 import csv
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,9 @@ from typing import Annotated, Final
 
 import gevent
 import msgspec
+import numpy as np
 from gevent.lock import RLock
+from hdrh.histogram import HdrHistogram
 
 from tokenswarm import histogram
 from tokenswarm.record import ERROR_CLASSES, OK, STATUSES, csv_header
@@ -72,12 +75,6 @@ class Durations:
         self._counts[bisect_left(self.bounds, seconds)] += count
         self.sum += seconds * count
 
-    def add_encoded(self, text: str) -> None:
-        """Those of an encoded histogram. Raises ValueError."""
-        values, counts = histogram.recorded(histogram.merge([text]))
-        for microseconds, count in zip(values.tolist(), counts.tolist(), strict=True):
-            self.add(microseconds / 1e6, count)
-
 
 class Counts:
     """Sums since the start of this process, over all its runs. They only grow."""
@@ -88,18 +85,28 @@ class Counts:
         self.chunks = 0
         self.output_tokens = 0.0
         self.input_tokens = 0.0
-        self.ttft = Durations(LONG_BOUNDS)
-        self.itl = Durations(SHORT_BOUNDS)
         self.tpot = Durations(SHORT_BOUNDS)
         """Of the requests that went well, as `e2e`."""
         self.e2e = Durations(LONG_BOUNDS)
         self.unreadable = 0
         """Lines that could not be understood, and are in none of these."""
+        self._ttft = histogram.new()
+        self._itl = histogram.new()
         self._reading = RLock()
         self._intervals: list[_Tail] = []
         self._rows: list[_Tail] = []
         columns = csv_header().strip().split(",")
         self._status, self._tpot, self._e2e = map(columns.index, ("status", "tpot_ms", "e2e_ms"))
+
+    @property
+    def ttft(self) -> Durations:
+        """Of every request whose first token came, as it came."""
+        return _in_buckets(self._ttft, LONG_BOUNDS)
+
+    @property
+    def itl(self) -> Durations:
+        """Gaps between successive chunks, as they came."""
+        return _in_buckets(self._itl, SHORT_BOUNDS)
 
     def follow(self, path: Path) -> None:
         """A run begins, with this directory."""
@@ -122,11 +129,12 @@ class Counts:
     def _count_interval(self, line: bytes) -> None:
         try:
             interval = msgspec.json.decode(line, type=_Interval)
-            self.ttft.add_encoded(interval.ttft)
-            self.itl.add_encoded(interval.itl)
+            ttft, itl = histogram.decode(interval.ttft), histogram.decode(interval.itl)
         except ValueError:  # msgspec's errors are of that kind, too
             self.unreadable += 1
             return
+        self._ttft.add(ttft)
+        self._itl.add(itl)
         for counts, new in ((self.requests, interval.ended), (self.errors, interval.errors)):
             for name, count in new.items():
                 counts[name if name in counts else OTHER] += count
@@ -139,11 +147,28 @@ class Counts:
             (cells,) = csv.reader([line.decode()])
             if cells[self._status] != OK:
                 return
-            for column, durations in ((self._tpot, self.tpot), (self._e2e, self.e2e)):
-                if cells[column]:
-                    durations.add(float(cells[column]) / 1000)
+            tpot, e2e = (_seconds(cells[column]) for column in (self._tpot, self._e2e))
         except (ValueError, IndexError, csv.Error):
             self.unreadable += 1
+            return
+        for seconds, durations in ((tpot, self.tpot), (e2e, self.e2e)):
+            if seconds is not None:
+                durations.add(seconds)
+
+
+def _seconds(cell: str) -> float | None:
+    """Of milliseconds; None if there are none. Raises ValueError."""
+    milliseconds = float(cell) if cell else 0.0
+    if not 0 <= milliseconds < math.inf:
+        raise ValueError(f"{cell} is no duration")
+    return milliseconds / 1000 if cell else None
+
+
+def _in_buckets(merged: HdrHistogram, bounds: Sequence[float]) -> Durations:
+    durations = Durations(bounds)
+    for microseconds, count in zip(*map(np.ndarray.tolist, histogram.recorded(merged)), strict=True):
+        durations.add(microseconds / 1e6, count)
+    return durations
 
 
 class _Tail:
