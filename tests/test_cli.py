@@ -126,6 +126,11 @@ print(status, sorted({{"locust", "gevent"}} & set(sys.modules)))
     assert not (path / "report.html").exists()
 
 
+def test_report_calls_itself_what_it_was_called(tmp_path: Path) -> None:
+    done = run(tmp_path, "report", "--help")
+    assert done.stdout.startswith("usage: tokenswarm report ")
+
+
 def test_report_of_something_else_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "report", str(tmp_path))
     assert done.returncode == 2

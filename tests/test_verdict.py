@@ -65,6 +65,11 @@ def test_a_reason_carries_its_number_its_threshold_and_what_to_do() -> None:
     assert "a core of its own" in reason.advice
 
 
+def test_a_value_just_past_its_threshold_does_not_read_like_it() -> None:
+    (reason,) = judge([Measured(rule="users_share", value=0.97996)]).reasons
+    assert "97.996 % of the asked users" in reason.text and "below 98 %" in reason.text
+
+
 def test_a_metric_that_was_not_measured_has_no_level_unless_condemned() -> None:
     assert "tpot" not in judge([], ["ttft"]).metrics
     assert judge([Measured(rule="no_ok_rows", value=0)], []).metrics == dict.fromkeys(rules.METRICS, "invalid")

@@ -100,7 +100,7 @@ Load tests for LLM servers. The test itself is run by Locust, with a file that s
 
   locust -f locustfiles/chat.py --host http://server:8000
       opens a page at http://127.0.0.1:8089, where users are added by hand
-  locust -f locustfiles/chat.py --host http://server:8000 --headless --users 100 --run-time 60s
+  locust -f locustfiles/chat.py --host http://server:8000 --headless --users 100 --spawn-rate 20 --run-time 60s
       runs by itself, prints the results and writes runs/<time>-<label>/report.html
 
 Without --host the load goes to a simulated server, so that all of it can be tried at once."""

@@ -20,7 +20,7 @@ _LOCUST_OPTIONS: Final[Mapping[str, str]] = {
     "locustfile": "what the users do",
     "host": "the model server, http:// or https://; left out: the embedded simulator",
     "num_users": "how many users at the same time",
-    "spawn_rate": "how many of them start in a second",
+    "spawn_rate": "how many of them start in a second: 100 users at 1 take 100 s",
     "run_time": "when to stop: 60s, 20m, 1h30m",
     "headless": "no web page: start at once, print the results, exit",
     "stop_timeout": "seconds that a stop waits for requests in flight before it cuts them; at most --request-timeout",

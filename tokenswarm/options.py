@@ -203,8 +203,11 @@ class _Reader:
         match = _DURATION.fullmatch(text)
         parts = [float(part or 0) for part in match.groups()] if match else []
         total = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-        if not match or total < low:
+        if not match:
             self.wrong(name, "not a time; write 30, 30s, 2m or 1h30m")
+            return None
+        if total < low:
+            self.wrong(name, "must be more than 0; leave it out where nothing is to be limited")
             return None
         return total
 
@@ -218,7 +221,7 @@ class _Reader:
             self.wrong(name, "not a whole number" if integer else "not a number")
             return None
         if not low <= number <= high:
-            self.wrong(name, f"must be between {low:g} and {high:g}")
+            self.wrong(name, f"must be between {low:,} and {high:,}")
             return None
         return number
 
@@ -245,7 +248,7 @@ class _Reader:
     def file(self, name: str) -> str | None:
         path = self.text(name)
         if path is not None and self.here and not os.path.isfile(path):
-            self.wrong(name, "no such file")
+            self.wrong(name, "a directory, where a file is wanted" if os.path.isdir(path) else "no such file")
         return path
 
     def files(self, name: str, most: int) -> tuple[str, ...]:
@@ -289,7 +292,7 @@ def parse(
     `sends`: whether requests are made here; a master needs neither the files nor the variables that these take.
     """
     read = _Reader(namespace if isinstance(namespace, Mapping) else vars(namespace), here=sends)
-    output_tokens, seed = read.number("output_tokens", 1, 1e7, True), read.number("seed", 0, 2**63, True)
+    output_tokens, seed = read.number("output_tokens", 1, 10_000_000, True), read.number("seed", 0, 2**63, True)
     options = Options(
         protocol=read.one_of("protocol", tuple(PROTOCOLS)) or "openai-chat",
         query_model=read.file("query_model"),

@@ -124,7 +124,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="few_requests",
         metrics=(TTFT, TPOT, E2E, THROUGHPUT),
-        says="only {value} requests succeeded in the measured window",
+        says="requests that succeeded in the measured window: only {value}",
         advice="Their percentiles are guesses, and p95 wants 72 of them, p99 368. Run longer, or with more users.",
         unit="count",
         degraded=36,

@@ -89,7 +89,7 @@ def _apply(rule: Rule, item: Measured) -> Reason | None:
 
 
 def _sentence(rule: Rule, item: Measured, level: str, threshold: float) -> str:
-    value = _quantity(item.value, rule.unit)
+    value = _beside(item.value, threshold, rule.unit)
     absolute = "" if item.absolute is None else _quantity(item.absolute, "ms")
     if absolute and "{absolute}" not in rule.says:
         value += f" ({absolute})"
@@ -100,9 +100,16 @@ def _sentence(rule: Rule, item: Measured, level: str, threshold: float) -> str:
     return text[0].upper() + text[1:]
 
 
-def _quantity(value: float, unit: str) -> str:
+def _beside(value: float, threshold: float, unit: str) -> str:
+    """The value with as many digits as it takes to tell it from the threshold."""
+    texts = (_quantity(value, unit, digits) for digits in (3, 4, 5))
+    told_apart = (text for text in texts if value == threshold or text != _quantity(threshold, unit))
+    return next(told_apart, _quantity(value, unit, 6))
+
+
+def _quantity(value: float, unit: str, digits: int = 3) -> str:
     if unit == "share":
-        return f"{value * 100:.3g} %"
+        return f"{value * 100:.{digits}g} %"
     if unit == "ms":
-        return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
+        return f"{value:.{digits}g} ms" if value < 1000 else f"{value:,.0f} ms"
     return f"{value:,.0f}"

@@ -1,18 +1,21 @@
-"""`python -m tokenswarm.results RUN`: summarise a run directory, write its report and print the table."""
+"""`tokenswarm report RUN`, and `python -m tokenswarm.results RUN`: a run directory is summarised again."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.results import console, report
 
+_PURPOSE: Final = "Summarise a run directory again: writes summary.json and report.html, prints the table."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with a message if the directory is no run directory or cannot be written to."""
-    parser = argparse.ArgumentParser(prog="python -m tokenswarm.results", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tokenswarm report", description=_PURPOSE)
     parser.add_argument("run", metavar="RUN", help="the run directory: holds run.json and requests.csv")
     parser.add_argument("--no-html", action="store_true", help="write summary.json only, no report.html")
     asked = parser.parse_args(arguments)

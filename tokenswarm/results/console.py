@@ -157,7 +157,7 @@ def _throughput(summary: dict[str, Any]) -> list[str]:
 def _errors(summary: dict[str, Any]) -> list[str]:
     if not summary["errors"]:
         return []
-    rows = [["Errors", "count", "share", ""]]
+    rows = [["Errors of the whole run", "count", "share", ""]]
     lines = aligned(
         rows + [[plain(e["class"], 40), count(e["count"]), share(e["share"]), ""] for e in summary["errors"]]
     )

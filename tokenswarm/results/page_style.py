@@ -60,6 +60,8 @@ section, .verdict { background: var(--paper); border: 1px solid var(--line); bor
 .card .more span { white-space: nowrap; }
 .card.degraded { border-top: 3px solid var(--warn); } .card.invalid { border-top: 3px solid var(--bad); }
 .scroll { overflow-x: auto; margin: 0 -4px; }
+.scroll + *, .facts + .scroll, .facts + figure { margin-top: 14px; }
+.figures tbody th, .figures thead th:first-child { position: sticky; left: 0; background: var(--paper); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: 7px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 tbody tr:last-child > * { border-bottom: 0; }
@@ -86,7 +88,7 @@ footer { color: var(--faint); font-size: 12.5px; margin-top: 24px; }
   main { padding: 18px 12px 40px; } section, .verdict { padding: 16px 14px; } h1 { font-size: 23px; }
   .reasons li { grid-template-columns: 1fr; } .reasons .advice { grid-column: 1; }
   .cards { grid-template-columns: 1fr 1fr; gap: 8px; } .card { padding: 10px 12px; } .card .value { font-size: 21px; }
-  .facts div { grid-template-columns: 110px 1fr; }
+  .card:last-child:nth-child(odd) { grid-column: span 2; } .facts div { grid-template-columns: 110px 1fr; }
 }
 @media print {
   :root { --ground: #fff; --paper: #fff; --ink: #000; --soft: #444; --line: #ccc; --faint: #888; --code: #f2f2f2;

@@ -115,8 +115,8 @@ def questions(found: dict[str, int]) -> str:
     lost = found["asked"] - found["answered"]
     rest = "all of them in the end" if not lost else f"{count(found['answered'])} in the end, {count(lost)} never"
     return (
-        f"{count(found['asked'])} questions: {count(found['at_once'])} answered at once, {rest}, "
-        f"by {count(found['retries'])} retries"
+        f"{count(found['asked'])} questions in the whole run, {count(found['retries'])} retries: "
+        f"{count(found['at_once'])} answered without any, {rest}"
     )
 
 

@@ -42,7 +42,8 @@ class Asker:
             raise NoAnswer(_reason(error)) from None
         if response.status_code != 200:
             words = one_line(body[:100].decode(errors="replace").strip())
-            raise NoAnswer(f"HTTP {response.status_code} {words}".rstrip())
+            how = " (its URL takes them: http://NAME:$PASSWORD@HOST)" if response.status_code == 401 else ""
+            raise NoAnswer(f"HTTP {response.status_code} {words}".rstrip() + how)
         return body, sent, heard
 
     def close(self) -> None:

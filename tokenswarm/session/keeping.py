@@ -84,6 +84,7 @@ class Keeping:
         _log.info("Load on %s%s%s. Run directory: %s", kind, origins.url, of, book.path)
         if options.run_dir and book.path.name != Path(options.run_dir).name:
             _log.warning("%s was there already: this run goes to %s", options.run_dir, book.path)
+        self._warn_of_a_long_ramp()
         self._csv = LocustCsv(self._environment, book.path, book.problem)
         self._ticker = gevent.spawn(self._tick, book)
         if self._headless:
@@ -92,6 +93,17 @@ class Keeping:
         if sources:
             self._scraping = Scraping(book, sources)
         return book
+
+    def _warn_of_a_long_ramp(self) -> None:
+        """Locust's --spawn-rate is 1 a second unless it is given: nobody should learn that from an invalid run."""
+        given = self._environment.parsed_options
+        users = self._environment.runner.target_user_count or getattr(given, "num_users", None)
+        rate, limit = getattr(given, "spawn_rate", None) or 1.0, getattr(given, "run_time", None)
+        if self._environment.shape_class is None and users and limit and users / rate > limit / 2:
+            _log.warning(
+                "%d users at %g a second take %g s to be there, and the run ends after %g s: raise --spawn-rate, or "
+                "--run-time. Only the time when all of them are there counts.", users, rate, users / rate, limit
+            )  # fmt: skip
 
     def stopping(self) -> None:
         """No new task begins; what is in flight goes on."""
@@ -155,7 +167,7 @@ class Keeping:
         utf8 = {**os.environ, "PYTHONUTF8": "1"}
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=utf8, check=False)
         if done.returncode:
-            again = f"python -m tokenswarm.results {book.path}"
+            again = f"tokenswarm report {book.path}"
             _log.error(
                 "No report was written: %s\nWhat was measured is safe; try again: %s", done.stderr.strip(), again
             )
