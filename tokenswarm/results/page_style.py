@@ -60,7 +60,6 @@ section, .verdict { background: var(--paper); border: 1px solid var(--line); bor
 .card .more span { white-space: nowrap; }
 .card.degraded { border-top: 3px solid var(--warn); } .card.invalid { border-top: 3px solid var(--bad); }
 .scroll { overflow-x: auto; margin: 0 -4px; }
-.scroll + *, .facts + .scroll, .facts + figure { margin-top: 14px; }
 .figures tbody th, .figures thead th:first-child { position: sticky; left: 0; background: var(--paper); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: 7px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
@@ -83,6 +82,7 @@ figure ~ figure { margin-top: 18px; }
 .pair figure { margin: 0; }
 figcaption { color: var(--soft); font-size: 13.5px; margin-bottom: 4px; }
 .plot { width: 100%; }
+section > .scroll + *, section > * + .scroll, section > .facts + figure { margin-top: 14px; }
 footer { color: var(--faint); font-size: 12.5px; margin-top: 24px; }
 @media (max-width: 640px) {
   main { padding: 18px 12px 40px; } section, .verdict { padding: 16px 14px; } h1 { font-size: 23px; }
