@@ -16,12 +16,13 @@ from typing import Any, ClassVar
 
 import pytest
 from locust_process import LocustProcess, headless, locust
-from simulator_process import Running
+from simulator_process import Running, simulator
 from swarm_process import Swarm, free_port
 
 from tokenswarm.errors import OptionError
+from tokenswarm.scraping.asking import Asker, NoAnswer
 from tokenswarm.scraping.exporter import Exporter
-from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, State
+from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, State, Task
 from tokenswarm.scraping.server_page import ServerPage
 from tokenswarm.scraping.sources import parse_sources
 from tokenswarm.timing import Anchor
@@ -173,6 +174,15 @@ def test_what_is_wrong_with_a_source_is_said_without_its_password(url: str, says
         parse_sources(HARDWARE, [url], {})
     assert says in str(refused.value)
     assert "geheim" not in str(refused.value)
+
+
+def test_a_source_that_wants_a_password_is_told_with_where_it_goes(tmp_path: Path) -> None:
+    with simulator(tmp_path, "--require-key", env={"SIMULATOR_API_KEY": "geheim"}) as server:
+        (source,) = parse_sources(HARDWARE, [server.url], {})
+        asker = Asker(source, Task(anchor=Anchor(1_000 * SECOND, 50 * SECOND), sources=[source]))
+        with pytest.raises(NoAnswer, match=r"HTTP 401 .*http://NAME:\$PASSWORD@HOST"):
+            asker.ask(f"{server.url}/v1/models")
+        asker.close()
 
 
 # Whole runs
