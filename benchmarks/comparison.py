@@ -17,6 +17,7 @@ import msgspec
 
 from tokenswarm import histogram
 from tokenswarm.simulator.sendlog import SendRecord
+from tokenswarm.target import CHECK_ID
 from tokenswarm.timing import percentile
 
 RESOLUTION_NS = 5_000
@@ -129,7 +130,7 @@ def hold_against(sends: Mapping[str, SendRecord], run_dir: Path) -> Truth:
         rows=len(matched),
         unmatched=len(started) - len(matched),
         # The check before the run asks for a reply as well, and has no row.
-        lost=sum(id not in ids and not id.endswith("check") for id in sends) + manifest["rows"]["lost"],
+        lost=sum(id not in ids and id != CHECK_ID for id in sends) + manifest["rows"]["lost"],
         not_ok=sum(row["status"] != "ok" for row in rows),
         kernel_share=sum(row["clock"] == "kernel" for row in started) / len(started),
         ttft=errors_of(first),
