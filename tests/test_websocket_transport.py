@@ -18,6 +18,7 @@ import pytest
 from caller import Authority, Caller, outcome
 from scripted_server import Peer, scripted
 from websocket_peer import CLOSE, END, PING, PONG, Socket, acceptance, chats, close, frame, message, so_far, speaking
+from wire import REQUEST_ID
 
 from tokenswarm.protocols.websocket_chat import Shape, WebSocketChat
 from tokenswarm.timing import Timeline
@@ -61,7 +62,7 @@ def test_a_turn_and_what_was_sent_for_it(talkers: Any) -> None:
     assert (head["host"], head["authorization"], head["x-request-id"]) == (
         f"127.0.0.1:{server.port}",
         "Bearer k",
-        "id-1",
+        REQUEST_ID,
     )
     assert query == {"query": "q" * 70_000, "history": []}
     line, exchange = call.timeline, call.exchange
