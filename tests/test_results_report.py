@@ -226,10 +226,14 @@ def test_phases_are_shaded_on_the_charts(tmp_path: Path) -> None:
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0, 12, 60]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page with")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-headless-shell")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page with")
 def test_a_browser_draws_every_chart_without_a_complaint(tmp_path: Path) -> None:
     written = report.write(hostile(tmp_path))
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
     done = subprocess.run(
         [*command, "--dump-dom", f"file://{written.report}"], capture_output=True, text=True, timeout=60, check=True

@@ -38,12 +38,12 @@ def over_time(run: Run, phases: Phases) -> Figure | None:
     if edges is None:
         return None
     x = _rounded((edges[:-1] + edges[1:]) / 2 - phases.start)
-    return _stacked([_rates(run, edges, x), _ended(run, edges, x), _concurrency(run, phases, edges)], phases)
+    return stacked([_rates(run, edges, x), _ended(run, edges, x), _concurrency(run, phases, edges)], phases)
 
 
 def client_over_time(run: Run, phases: Phases, workers: Sequence[int]) -> Figure | None:
     """CPU of these workers, and for how long at most their event loops read nothing, under one another."""
-    return _stacked([_gauges(run, phases, workers, name, title) for name, title in CLIENT_GAUGES.items()], phases)
+    return stacked([_gauges(run, phases, workers, name, title) for name, title in CLIENT_GAUGES.items()], phases)
 
 
 def _gauges(run: Run, phases: Phases, workers: Sequence[int], name: str, title: str) -> Row | None:
@@ -58,7 +58,7 @@ def _gauges(run: Run, phases: Phases, workers: Sequence[int], name: str, title: 
     return (title, traces) if traces else None
 
 
-def _stacked(found: Iterable[Row | None], phases: Phases) -> Figure | None:
+def stacked(found: Iterable[Row | None], phases: Phases) -> Figure | None:
     """Rows of traces, each with its title, on one time axis."""
     rows = [row for row in found if row]
     if not rows:

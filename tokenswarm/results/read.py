@@ -17,6 +17,7 @@ import pandas as pd
 
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
+from tokenswarm.results import hardware
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
@@ -157,14 +158,16 @@ class Run:
     """A run directory in memory.
 
     `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), text as str
-    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time. `ended`: run.json tells of a
-    proper end. `rows_damaged` counts rows that were there but unreadable.
+    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` is as
+    `hardware.read` has it. `ended`: run.json tells of a proper end. `rows_damaged` counts rows that were there but
+    unreadable.
     """
 
     path: Path
     info: RunInfo
     rows: pd.DataFrame
     intervals: pd.DataFrame
+    hardware: pd.DataFrame
     defects: list[str] = field(default_factory=list)
     ended: bool = True
     rows_damaged: int = 0
@@ -202,7 +205,16 @@ def load(directory: str | Path) -> Run:
     if info.rows.lost:
         defects.append(f"{info.rows.lost:,} rows could not be written while the run went on.")
     defects.extend(info.problems)
-    return Run(path, info, rows, intervals, defects, ended=info.end is not None, rows_damaged=damaged)
+    return Run(
+        path,
+        info,
+        rows,
+        intervals,
+        hardware.read(path, defects),
+        defects,
+        ended=info.end is not None,
+        rows_damaged=damaged,
+    )
 
 
 def _read_bytes(path: Path, defects: list[str]) -> bytes | None:

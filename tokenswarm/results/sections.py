@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenswarm.results import charts, client_section, groups_section, wording, workers_section
+from tokenswarm.results import charts, client_section, groups_section, hardware_section, wording, workers_section
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import escape, facts, figure, section, table
 from tokenswarm.results.phases import Phases, intended
@@ -200,6 +200,10 @@ def groups(material: Material) -> str:
     return groups_section.section(material.summary["groups"])
 
 
+def hardware(material: Material) -> str:
+    return hardware_section.section(material.run.hardware, material.summary["hardware"], material.phases)
+
+
 def requests(material: Material) -> str:
     found = material.summary["requests"]
     names = [name for name, n in found["all"].items() if n or name in ("due", "ok", "failed")]
@@ -340,6 +344,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     groups,
     requests,
     errors,
+    hardware,
     client,
     workers,
     details,

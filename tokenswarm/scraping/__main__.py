@@ -39,7 +39,8 @@ class Outlet:
 
 def main() -> int:
     """Ask everybody, each in a thread of its own, until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for Locust, which drains
+    for number in (signal.SIGINT, signal.SIGTERM):  # those are for Locust, which drains; its end is ours
+        signal.signal(number, signal.SIG_IGN)
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     outlet, over = Outlet(), Event()
     local = LocalExporter() if any(source.url == LOCAL for source in task.sources) else None

@@ -1,0 +1,86 @@
+"""What GPUs, machines and processes did during a run: hardware.csv, and its figures over the steady windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+FILE: Final = "hardware.csv"
+COLUMNS: Final = ("time", "host", "device", "metric", "value", "mean", "max")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A metric of the exporter that people ask for first. `scale`: from its unit to the one that is shown."""
+
+    label: str
+    unit: str
+    scale: float
+
+
+_GIB: Final = 2.0**-30
+SHOWN: Final = {
+    "utilization_ratio": Shown("GPU utilization", "%", 100),
+    "sm_activity_ratio": Shown("SM activity", "%", 100),
+    "tensor_activity_ratio": Shown("Tensor cores", "%", 100),
+    "dram_activity_ratio": Shown("Memory bandwidth", "%", 100),
+    "power_watts": Shown("Power", "W", 1),
+    "temperature_celsius": Shown("Temperature", "°C", 1),
+    "sm_clock_hertz": Shown("SM clock", "MHz", 1e-6),
+    "cpu_busy_ratio": Shown("CPU", "%", 100),
+    "cpu_usage_cores": Shown("CPU", "cores", 1),
+    "memory_used_bytes": Shown("Memory used", "GiB", _GIB),
+    "resident_memory_bytes": Shown("Resident memory", "GiB", _GIB),
+    "gpu_memory_bytes": Shown("GPU memory", "GiB", _GIB),
+}
+
+
+def read(directory: Path, defects: list[str]) -> pd.DataFrame:
+    """hardware.csv with COLUMNS, of the metrics SHOWN, in their own units; empty where there is none. A line that is no
+    sample is left out, and counted in `defects`."""
+    try:
+        frame = pd.read_csv(directory / FILE, dtype=str, keep_default_na=False, on_bad_lines="skip", index_col=False)
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return pd.DataFrame(columns=list(COLUMNS))
+    except (OSError, ValueError) as error:
+        defects.append(f"{FILE} cannot be read: {error}.")
+        return pd.DataFrame(columns=list(COLUMNS))
+    if missing := [name for name in COLUMNS if name not in frame.columns]:
+        defects.append(f"{FILE} lacks the columns {', '.join(missing)}.")
+        return pd.DataFrame(columns=list(COLUMNS))
+    frame = frame[frame["metric"].isin(SHOWN)].reset_index(drop=True)
+    for name in ("time", "value", "mean", "max"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+    damaged = frame["time"].isna() | frame["value"].isna()
+    if damaged.any():
+        defects.append(f"{FILE}: {int(damaged.sum()):,} lines are damaged and were left out.")
+    return frame[~damaged].reset_index(drop=True)
+
+
+def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each metric of each device: mean of the samples' means, lowest, highest reading, standard
+    deviation, in the units of SHOWN; `samples` tells how many carry them."""
+    found = []
+    for (host, device, metric), group in samples.groupby(["host", "device", "metric"], sort=True):
+        shown = SHOWN[str(metric)]
+        means = group["mean"].fillna(group["value"]) * shown.scale
+        most = group["max"].fillna(group["value"]) * shown.scale
+        found.append(
+            {
+                "host": str(host),
+                "device": str(device),
+                "metric": str(metric),
+                "label": shown.label,
+                "unit": shown.unit,
+                "mean": float(means.mean()),
+                "min": float(means.min()),
+                "max": float(most.max()),
+                "std": float(means.std(ddof=1)) if len(means) > 1 else None,
+                "samples": len(group),
+            }
+        )
+    found.sort(key=lambda figure: (figure["host"], figure["device"], list(SHOWN).index(str(figure["metric"]))))
+    return found

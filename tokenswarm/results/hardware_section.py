@@ -1,0 +1,56 @@
+"""The report's section on hardware: what each device did in the window, and over the run's time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from tokenswarm.results import charts, page
+from tokenswarm.results.charts import Figure, Row
+from tokenswarm.results.hardware import SHOWN
+from tokenswarm.results.page import escape
+from tokenswarm.results.phases import Phases
+from tokenswarm.results.wording import count, number, plain
+
+CHARTED: Final = (("utilization_ratio", "cpu_busy_ratio"), ("power_watts",), ("memory_used_bytes",))
+"""Rows of the chart; what is in one has one unit."""
+MOST_DEVICES: Final = 16
+
+
+def section(samples: pd.DataFrame, found: list[dict[str, Any]], phases: Phases) -> str:
+    """Markup, from hardware.csv and `summary["hardware"]`; nothing where nobody was asked."""
+    rows = [
+        [
+            escape(plain(figure["host"], 40)),
+            escape(plain(figure["device"], 60)),
+            f"{escape(figure['label'])}, {escape(figure['unit'])}",
+            *(number(figure[name]) for name in ("mean", "min", "max", "std")),
+            count(figure["samples"]),
+        ]
+        for figure in found
+    ]
+    heads = ["Machine", "device", "", "mean", "min", "max", "std", "samples"]
+    chart = charts.stacked([_row(samples, phases, metrics) for metrics in CHARTED], phases)
+    drawn = page.figure("chart-hardware", chart, "Use, power and memory, on the time axis of the charts above")
+    note = "Samples inside the window; the highest is of the readings in them. Where nothing was told there is no line."
+    return page.section("Hardware", drawn, page.table(heads, rows) if rows else "", note=note) if rows or drawn else ""
+
+
+def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...]) -> Row | None:
+    of_these = samples[samples["metric"].isin(metrics)]
+    traces: list[Figure] = []
+    for (host, device, metric), group in of_these.groupby(["host", "device", "metric"], sort=True):
+        if len(traces) == MOST_DEVICES:
+            break
+        x = group["time"].to_numpy(dtype=np.float64) - phases.start
+        y = (group["mean"].fillna(group["value"]) * SHOWN[str(metric)].scale).to_numpy(dtype=np.float64)
+        kept = charts.extremes_kept(x, y, charts.MOST_POINTS)
+        style = {"color": charts.WORKER_COLOURS[len(traces) % len(charts.WORKER_COLOURS)], "width": 1.5}
+        points = {"x": np.round(x[kept], 3).tolist(), "y": np.round(y[kept], 3).tolist()}
+        name = {"name": f"{plain(host, 30)} {plain(device, 20)}", "showlegend": metrics == CHARTED[0]}
+        traces.append({"type": "scatter", "mode": "lines", "line": style} | points | name)
+    first = SHOWN[metrics[0]]
+    title = "GPU, CPU" if len(metrics) > 1 else first.label
+    return (f"{title}, {first.unit}", traces) if traces else None
