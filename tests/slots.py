@@ -10,8 +10,8 @@ Row = dict[str, str]
 def check_waits(rows: list[Row], slots: int, overlap: float = 0.05) -> list[Row]:
     """More requests than slots had to wait while others had theirs, and it shows.
 
-    `overlap`: the share of the time in which tokens may come for more of them at once. Returns those of the first round,
-    in the order of their first tokens.
+    `overlap`: the share of the time in which tokens may come for more of them at once. Returns those of the first
+    round, in the order of their first tokens.
     """
     rows = sorted(rows, key=first_token_time)
     first = min(rows, key=last_token_time)
