@@ -13,6 +13,7 @@ import pytest
 from caller import Caller, outcome
 from llama_server import EMBEDDING, MISSING, MODEL, SLOT_CONTEXT, SLOTS, LlamaServer, llama_server
 from locust_process import LocustProcess, headless
+from slots import check_waits
 
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import Vectors
@@ -80,36 +81,7 @@ def test_tokens_are_those_that_the_server_counted(server: LlamaServer, crowd: Cr
 
 
 def test_waiting_for_a_slot_shows_in_ttft(crowd: Crowd) -> None:
-    ok = sorted((row for row in crowd.run.rows() if row["status"] == "ok"), key=first_token_time)
-    first_end = min(last_token_time(row) for row in ok)
-    at_once = [row for row in ok if float(row["start_time"]) < first_end]
-    # The first ones found a slot free; of the others each waited until somebody's whole reply had ended.
-    assert len(at_once) > SLOTS
-    for row in at_once[SLOTS:]:
-        assert float(row["ttft_ms"]) / 1e3 > first_end - float(row["start_time"])
-    assert share_of_time_above(SLOTS, ok) < 0.05
-
-
-def first_token_time(row: dict[str, str]) -> float:
-    return float(row["first_token_time"])
-
-
-def last_token_time(row: dict[str, str]) -> float:
-    return float(row["start_time"]) + float(row["last_token_ms"]) / 1e3
-
-
-def share_of_time_above(limit: int, rows: list[dict[str, str]]) -> float:
-    """The share of the time in which tokens came for more than `limit` requests at once."""
-    changes = []
-    for row in rows:
-        changes.append((first_token_time(row), 1))
-        changes.append((last_token_time(row), -1))
-    changes.sort()
-    running, above = 0, 0.0
-    for (time, change), (following, _) in itertools.pairwise(changes):
-        running += change
-        above += following - time if running > limit else 0.0
-    return above / (changes[-1][0] - changes[0][0])
+    check_waits([row for row in crowd.run.rows() if row["status"] == "ok"], SLOTS)
 
 
 REFUSED = """

@@ -6,19 +6,20 @@ What a server counts itself is the oracle for what we count.
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from caller import Caller, outcome
 from locust_process import LocustProcess
+from slots import Row, check_waits
 
 from conformance import look, scenario
 from conformance.page import Seen
-from conformance.server import Refused, Refuses, Running, Server, Waits
+from conformance.server import Refused, Refuses, Running, Server
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.transport.base import Limits
 
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.servers
 ASKED = 20
 LONG = 400
 """Tokens of a reply that is still under way when it is cut."""
-Row = dict[str, str]
 
 
 def caller(
@@ -47,7 +47,7 @@ def answers(server: Server, running: Running) -> None:
     one.close()
 
 
-def settled(read: object, wanted: object, seconds: float = 30) -> object:
+def settled(read: Callable[[], int | None], wanted: int, seconds: float = 30) -> int | None:
     """What a server says of itself, once it says what is wanted; else the last that it said. Counters lag behind."""
     give_up = time.monotonic() + seconds
     while (value := read()) != wanted and time.monotonic() < give_up:
@@ -196,22 +196,8 @@ def test_a_wrong_key(server: Server, running: Running, seen: Seen) -> None:
 
 
 def test_a_run_that_is_stopped_in_mid_stream(server: Server, running: Running, seen: Seen, tmp_path: Path) -> None:
-    body = json.dumps(server.long_body)
-    options = (
-        "-u",
-        "3",
-        "-r",
-        "3",
-        "-t",
-        "2s",
-        "--stop-timeout",
-        "0",
-        "--output-tokens",
-        str(LONG),
-        "--extra-body",
-        body,
-    )
-    process = scenario.run(server, running, tmp_path, *options)
+    options = f"-u 3 -r 3 -t 2s --stop-timeout 0 --output-tokens {LONG}".split()
+    process = scenario.run(server, running, tmp_path, *options, "--extra-body", json.dumps(server.long_body))
     rows = all_rows(process)
     assert {row["status"] for row in rows} <= {"ok", "incomplete"}
     cut = [row for row in rows if row["status"] == "incomplete"]
@@ -225,6 +211,7 @@ def test_a_run_that_is_stopped_in_mid_stream(server: Server, running: Running, s
 @pytest.mark.parametrize(
     ("error_class", "limits"),
     [("first_token_timeout", Limits(first_token=0.001)), ("total_timeout", Limits(total=0.1))],
+    ids=["first token", "total"],
 )
 def test_time_limits(server: Server, running: Running, error_class: str, limits: Limits) -> None:
     one = caller(server, running, tokens=LONG, extra_body=server.long_body, limits=limits)
@@ -254,38 +241,6 @@ def test_more_users_than_it_can_serve(server: Server, running: Running, seen: Se
         seen["overloaded"] = f"{users} users: {states['ok']} ok, {states['failed']} refused, {refusal}"
     else:
         assert states == {"ok": len(rows)}
-        waited = check_waits(rows, crowd)
-        seen["overloaded"] = f"{users} users, {crowd.slots} at once: TTFT {waited}"
-
-
-def check_waits(rows: list[Row], crowd: Waits) -> str:
-    """More requests than slots had to wait while others had theirs, and it shows. Says by how much."""
-    rows = sorted(rows, key=first_token_time)
-    first = min(rows, key=last_token_time)
-    # Its end and the begin of who comes next are written by two threads, in any order.
-    ending = (first_token_time(first) + last_token_time(first)) / 2
-    at_once = [row for row in rows if float(row["start_time"]) < ending]
-    assert len(at_once) > crowd.slots
-    for row in at_once[crowd.slots :]:
-        assert first_token_time(row) > ending
-    assert share_of_time_above(crowd.slots, rows) < crowd.overlap
-    served, waited = at_once[crowd.slots - 1], at_once[-1]
-    return f"{float(served['ttft_ms']):,.0f} ms with a slot, {float(waited['ttft_ms']):,.0f} ms for the last in line"
-
-
-def first_token_time(row: Row) -> float:
-    return float(row["first_token_time"])
-
-
-def last_token_time(row: Row) -> float:
-    return float(row["start_time"]) + float(row["last_token_ms"]) / 1e3
-
-
-def share_of_time_above(limit: int, rows: list[Row]) -> float:
-    """The share of the time in which tokens came for more than `limit` requests at once."""
-    changes = sorted(change for row in rows for change in ((first_token_time(row), 1), (last_token_time(row), -1)))
-    running, above = 0, 0.0
-    for (moment, change), (following, _) in itertools.pairwise(changes):
-        running += change
-        above += following - moment if running > limit else 0.0
-    return above / (changes[-1][0] - changes[0][0])
+        at_once = check_waits(rows, crowd.slots, crowd.overlap)
+        served, waited = (f"{float(at_once[place]['ttft_ms']):,.0f} ms" for place in (crowd.slots - 1, -1))
+        seen["overloaded"] = f"{users} users, {crowd.slots} at once: TTFT {served} with a slot, {waited} last in line"
