@@ -158,6 +158,15 @@ def test_an_array_that_breaks_off_is_told(tmp_path: Path, rest: str) -> None:
     assert "broken.json, line 2: " in read.told[0]
 
 
+def test_what_is_not_utf_8_in_an_array_is_a_bad_element(tmp_path: Path) -> None:
+    read = Read(
+        written(tmp_path, b'[{"prompt": "a"},', b'{"prompt": "caf\xe9"},', b'{"prompt": "b"}]', name="prompts.json")
+    )
+    assert read.texts(3) == ["a", "b", "a"]
+    read.close()
+    assert "prompts.json, line 2: not UTF-8" in read.told[0]
+
+
 def test_bad_lines_are_counted_once_and_the_first_are_named(tmp_path: Path) -> None:
     path = written(tmp_path, "good", *(["{}"] * 7))
     read = Read(path)

@@ -91,7 +91,12 @@ class Keeping:
             self._live = LiveLine(book)
         self._scraping = None  # the run before had its own
         if sources:
-            self._scraping = Scraping(book, sources)
+            try:
+                self._scraping = Scraping(book, sources)
+            except OSError as error:
+                book.problem(
+                    f"--hardware and --server-metrics: nobody is asked, as no process could be started: {error}"
+                )
         return book
 
     def _warn_of_a_long_ramp(self) -> None:

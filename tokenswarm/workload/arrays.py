@@ -32,7 +32,7 @@ def elements(file: BinaryIO, most_bytes: int) -> Iterator[tuple[int, bytes, str]
 
     Nothing follows an element that is no JSON, or is longer than `most_bytes`: nobody could say where it ends.
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
     text = decoder.decode(file.read(_READ_BYTES))
     line, place = 1, text.find("[") + 1
     while True:
@@ -48,7 +48,7 @@ def elements(file: BinaryIO, most_bytes: int) -> Iterator[tuple[int, bytes, str]
             complete = False
         if complete:
             element = text[place:end]
-            yield line, element.encode("utf-8", "surrogatepass"), ""
+            yield line, element.encode("utf-8", "surrogateescape"), ""
             line += element.count("\n")
             place = end
             continue
