@@ -164,7 +164,7 @@ def test_what_is_not_utf_8_in_an_array_is_a_bad_element(tmp_path: Path) -> None:
     )
     assert read.texts(3) == ["a", "b", "a"]
     read.close()
-    assert "prompts.json, line 2: not UTF-8" in read.told[0]
+    assert "prompts.json, line 2: not JSON: 'utf-8' codec" in read.told[0]
 
 
 def test_bad_lines_are_counted_once_and_the_first_are_named(tmp_path: Path) -> None:
