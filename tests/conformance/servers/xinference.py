@@ -32,7 +32,7 @@ class Xinference(Server):
     }
     unknown_model = Refused("http_4xx", 404, "no-such-model")
     bad_parameter = Refused("http_5xx", 500, "value is not a valid float", {"temperature": "hot"})
-    crowd = Waits(SLOTS, overlap=0.6)
+    crowd = Waits(SLOTS, overlap=1.0)
 
     def missing(self) -> str | None:
         """What writes its model."""
