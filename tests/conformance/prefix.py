@@ -103,8 +103,9 @@ class PythonPrefix(Prefix):
         return os.environ | self.settings
 
     def _commands(self) -> list[list[str]]:
+        # Compiling all that a server brings along takes longer than what is ever imported of it.
         pip = [self.python, "-m", "pip", "--disable-pip-version-check"]
-        commands = [[sys.executable, "-m", "venv", str(self.folder)], [*pip, "install", *self.packages]]
+        commands = [[sys.executable, "-m", "venv", str(self.folder)], [*pip, "install", "--no-compile", *self.packages]]
         return [*commands, [*pip, "uninstall", "--yes", *self.unwanted]] if self.unwanted else commands
 
 
