@@ -24,10 +24,10 @@ demo: install ## 100 users for a minute against the embedded simulator, with a r
 	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s --hardware local
 
 test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for some
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 quick: $(VENV)/.installed-test ## the tests that take less than five seconds each: for every day
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 conformance: $(VENV)/.installed-test ## every real model server, installed into .servers; ARGS="-k vLLM" for one
 	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)
