@@ -34,16 +34,16 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measu
 
 MIB = 1024 * 1024
 BLOCK = b"x" * 65536
-HUNDRED_MIB = 100 * MIB // len(BLOCK)
-MOST_GROWTH_MIB = 100
-"""The largest event that is taken is 16 MiB, and it stands in several buffers on its way; 100 MiB are sent, or more."""
+MOST_BLOCKS = 400 * MIB // len(BLOCK)
+MOST_GROWTH_MIB = 200
+"""The largest event that is taken is 16 MiB, and it stands in several buffers on its way; 400 MiB are sent, or more."""
 LIMITS = Limits(total=20.0)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
 Script = Callable[[Peer], None]
 
 
-def repeated(*start: bytes, piece: bytes = BLOCK, count: int = HUNDRED_MIB, pause: float = 0.0) -> Script:
+def repeated(*start: bytes, piece: bytes = BLOCK, count: int = MOST_BLOCKS, pause: float = 0.0) -> Script:
     """Sends the start, then a piece again and again, until the client has gone."""
 
     def script(peer: Peer) -> None:
@@ -60,14 +60,14 @@ def chunked(piece: bytes) -> bytes:
 
 
 SCRIPTS: dict[str, tuple[Script, str]] = {
-    "a line of 100 MiB": (repeated(PLAIN, b"\r\ndata: "), "malformed"),
-    "a line of 100 MiB in chunks": (repeated(HEAD, chunk(b"data: "), piece=chunk(BLOCK)), "malformed"),
-    "a comment of 100 MiB": (repeated(HEAD, chunk(b": "), piece=chunk(BLOCK)), "malformed"),
+    "a line of 400 MiB": (repeated(PLAIN, b"\r\ndata: "), "malformed"),
+    "a line of 400 MiB in chunks": (repeated(HEAD, chunk(b"data: "), piece=chunk(BLOCK)), "malformed"),
+    "a comment of 400 MiB": (repeated(HEAD, chunk(b": "), piece=chunk(BLOCK)), "malformed"),
     "a comment of many lines": (repeated(HEAD, piece=chunked(b": ping\n")), "malformed"),
     "an event of many lines": (repeated(HEAD, piece=chunked(b"data: a\n")), "malformed"),
-    "a whole reply of 100 MiB": (repeated(b"HTTP/1.1 200 OK\r\n", JSON, b"\r\n{"), "malformed"),
-    "an error page of 100 MiB": (
-        repeated(b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\n\r\n" % (100 * MIB), count=HUNDRED_MIB),
+    "a whole reply of 400 MiB": (repeated(b"HTTP/1.1 200 OK\r\n", JSON, b"\r\n{"), "malformed"),
+    "an error page of 400 MiB": (
+        repeated(b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\n\r\n" % (400 * MIB), count=MOST_BLOCKS),
         "http_5xx",
     ),
     "10,000 headers": (repeated(PLAIN, *(b"X-%d: y\r\n" % n for n in range(10_000)), count=0), "malformed"),
@@ -257,7 +257,7 @@ def fragments(piece: bytes, pause: float = 0.0) -> Script:
 
 
 WEBSOCKET: dict[str, tuple[Script, str]] = {
-    "a message of 100 MiB": (repeated(bytes([0x80 | TEXT, 127]) + (100 * MIB).to_bytes(8, "big")), "malformed"),
+    "a message of 400 MiB": (repeated(bytes([0x80 | TEXT, 127]) + (400 * MIB).to_bytes(8, "big")), "malformed"),
     "a message longer than any": (repeated(bytes([0x80 | TEXT, 127]) + b"\x7f" + b"\xff" * 7), "malformed"),
     "fragments without end": (fragments(BLOCK), "malformed"),
     "small fragments without end": (fragments(b"x"), "total_timeout"),
