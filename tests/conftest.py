@@ -22,6 +22,7 @@ SLOW = (
     "test_documentation",
     "test_endings",
     "test_every_protocol",
+    "test_hostile_servers",
     "test_llama_cpp",
     "test_locustfiles",
     "test_odd_users",
