@@ -188,3 +188,27 @@ def test_our_options_are_on_the_page_and_keys_are_not(tmp_path: Path, quick_simu
     assert "first_token_timeout" in html
     assert "extra_body" in html
     assert "sk-on-no-page-4711" not in html
+
+
+SLOW_TO_LOAD = """
+import time
+began = time.perf_counter()
+while time.perf_counter() - began < 3:
+    pass
+from tokenswarm.users import ChatUser
+
+class Chat(ChatUser):
+    pass
+"""
+
+
+def test_a_run_time_begins_with_the_load_however_long_the_locustfile_took(
+    tmp_path: Path, quick_simulator: Running
+) -> None:
+    locustfile = tmp_path / "slow.py"
+    locustfile.write_text(SLOW_TO_LOAD)
+    options = ("--host", quick_simulator.url, "--autostart", "--autoquit", "0", "-u", "1", "-t", "4s")
+    with locust(tmp_path, *options, "--web-port", free_port(), locustfile=locustfile) as run:
+        assert run.wait() == 0
+    times = {boundary["event"]: boundary["time"] for boundary in run.json("run.json")["boundaries"]}
+    assert times["stopping"] - times["start"] > 2
