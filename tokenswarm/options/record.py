@@ -1,0 +1,25 @@
+"""Options on what is written down, and who is asked beside the load."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tokenswarm.options.entry import Option, items, on, text
+
+OPTIONS: Final = (
+    Option("run_dir", "DIR", "directory to write this run to; left out: runs/<time>-<label>", text),
+    Option("label", "TEXT", "name of the run, used in its directory's name and its report", text),
+    Option("save_responses", "", "keep prompts and replies in responses.jsonl", on, default=False),
+    Option(
+        "hardware",
+        "URL,…|local",
+        "exporters to ask what their machines do; local: the machine Locust runs on",
+        items,
+    ),
+    Option(
+        "server_metrics",
+        "URL,…|target",
+        "the model server's own metrics pages; target: /metrics of each --host",
+        items,
+    ),
+)

@@ -1,0 +1,70 @@
+"""All our options, parsed, as one value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tokenswarm.protocols.websocket_chat import Shape
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Our options, parsed. Durations are seconds. The defaults are those of an option that was not given."""
+
+    # target.py
+    protocol: str = "openai-chat"
+    query_model: str | None = None
+    """The file with the function that answers where the protocol is `custom`."""
+    model: str | None = None
+    transport: str = "fast"
+    insecure: bool = False
+    ca_bundle: str | None = None
+    client_cert: tuple[str, ...] = ()
+    """Our certificate's file, and its key's where that is another."""
+    proxy: str | None = None
+    """As given, variables not expanded."""
+    headers: tuple[str, ...] = ()
+    """As given, variables not expanded."""
+    extra_body: dict[str, Any] = {}
+    stream: bool = True
+    keep_alive: bool = True
+    check: bool = True
+
+    # limits.py
+    request_timeout: float = 300.0
+    connect_timeout: float = 10.0
+    first_token_timeout: float | None = None
+    stall_timeout: float | None = None
+    retries: int = 0
+
+    # websocket.py
+    ws: Shape = Shape()
+    """How a server over a WebSocket is asked, and how it answers."""
+
+    # dataset.py
+    dataset: str | None = None
+    dataset_errors: str = "skip"
+    dataset_replies: str = "server"
+    """Whose replies a conversation of the dataset carries along."""
+
+    # prompts.py
+    system_prompt: str | None = None
+    output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    # steps.py
+    warmup: float | None = None
+
+    # goals.py
+    fail_on: str | None = None
+
+    # record.py
+    run_dir: str | None = None
+    label: str | None = None
+    save_responses: bool = False
+    hardware: tuple[str, ...] = ()
+    """As given, variables not expanded; so is the next."""
+    server_metrics: tuple[str, ...] = ()
