@@ -37,7 +37,7 @@ def test_a_batch_arrives_as_it_was_sent() -> None:
 
 def test_every_message_has_a_name_of_its_own() -> None:
     names = [kind(message) for message in messages.Message.__subclasses__()]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 10
     assert all(name.startswith("tokenswarm-") for name in names)
 
 

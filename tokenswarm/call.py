@@ -121,6 +121,7 @@ class Call:
             record.error_class = error.error_class
             record.error = self._run.redact(str(error))[: rec.ERROR_LENGTH]
             record.http_status = error.http_status
+        record.step = self._run.step_at(self.timeline.intended)
         hidden = self._take_facts()
         rec.measure(record, self.timeline, self._run.recorder.anchor, hidden)
         saved = None

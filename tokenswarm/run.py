@@ -14,7 +14,7 @@ import msgspec
 from tokenswarm.errors import DatasetError, OptionError, RequestError
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation
-from tokenswarm.recording.messages import Assignment, Batch
+from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.base import Client, Limits, Transport
@@ -108,7 +108,19 @@ class Run:
         self._give_reasons: set[str] = set()
         """Models whose replies have said why they ended."""
         self._clients: set[Client] = set()
+        self._steps: list[tuple[int, int]] = []
+        """The numbers of steps, and when each began."""
         self._ticker = gevent.spawn(self._tick)
+
+    def take_step(self, step: Step) -> None:
+        """The asked number of users has changed, or all of them are there."""
+        began = self.recorder.anchor.monotonic(step.at)
+        if not step.reached and (not self._steps or step.number > self._steps[-1][1]):
+            self._steps.append((began, step.number))
+
+    def step_at(self, instant: int) -> int:
+        """The number of the step that was on then, in monotonic nanoseconds."""
+        return next((number for began, number in reversed(self._steps) if began <= instant), 0)
 
     def next_prompt(self) -> Prompt:
         """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""

@@ -47,6 +47,10 @@ class Anchor(msgspec.Struct, frozen=True):
         """UTC epoch seconds, exact to the microsecond."""
         return (self.wall_ns + monotonic_ns - self.monotonic_ns) / 1e9
 
+    def monotonic(self, wall: float) -> int:
+        """The instant of UTC epoch seconds, in monotonic nanoseconds."""
+        return round(wall * 1e9) - self.wall_ns + self.monotonic_ns
+
 
 class Tally(msgspec.Struct):
     """What arrived during one interval, over all requests; the recorder takes it out, every interval."""

@@ -19,7 +19,7 @@ from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
 from tokenswarm.recording import directory, manifest
 from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
 from tokenswarm.recording.ledger import FINISHED, LATE, LOST, Ledger, Seat
-from tokenswarm.recording.messages import Batch, Done
+from tokenswarm.recording.messages import Batch, Done, Step
 from tokenswarm.scraping import exporter, server_page
 from tokenswarm.scraping.messages import HARDWARE, SERVER_METRICS, Scraped, State
 from tokenswarm.timing import Anchor
@@ -28,6 +28,8 @@ SCRAPED_HEADERS: Final = {HARDWARE: exporter.header, SERVER_METRICS: server_page
 
 SILENT_SECONDS: Final = 5.0
 """A worker reports once a second; after so long somebody should know."""
+AHEAD_SECONDS: Final = 0.25
+"""What all workers do at one instant is announced so long before."""
 
 
 class Book:
@@ -69,6 +71,8 @@ class Book:
         }
         self._boundaries: list[dict[str, Any]] = []
         self._asked = -1
+        self.step = Step(run=self.run_id, serial=0, number=0, users=0, at=self.now())
+        """The latest."""
         self._boundary("start", 0)
         self.note_target()
         self._write_manifest()
@@ -182,16 +186,26 @@ class Book:
         self.note_target()
         self._boundary(event, users)
 
-    def note_target(self) -> None:
-        """The asked number of users, if it has changed."""
+    def note_target(self) -> bool:
+        """The asked number of users, if it has changed; says whether it has. `step` is then a new one."""
         asked = self.environment.runner.target_user_count
-        if asked != self._asked:
-            self._asked = asked
-            self._boundary("target", asked)
+        if asked == self._asked:
+            return False
+        first, self._asked = self._asked < 0, asked
+        self._boundary("target", asked)
+        number = 0 if first else self.step.number + 1
+        self.step = Step(run=self.run_id, serial=self.step.serial + 1, number=number, users=asked, at=self.now())
+        return True
+
+    def spawned(self, users: int) -> None:
+        """All users that were asked for are there; `step` is a new one."""
+        self.mark("spawned", users)
+        self.step = msgspec.structs.replace(
+            self.step, serial=self.step.serial + 1, users=users, at=self.now() + AHEAD_SECONDS, reached=True
+        )
 
     def tick(self) -> None:
         """Once a second: what has changed goes into run.json, and whoever has fallen silent is named."""
-        self.note_target()
         now = time.monotonic()
         for seat in self.ledger:
             worker = seat.worker

@@ -5,6 +5,7 @@ Ping ─────────────────────────
 Hello ─────────────────────────────▶ Assignment     at the start: which run, which seat
 Ready ─────────────────────────────▶                the target was checked, or why not
 Batch, once a second ──────────────▶ Taken          kept by the worker until then
+                                   ◀ Step           the asked number of users changed, or is reached
                                    ◀ Finish         at the stop
 Batch, Done ───────────────────────▶ Taken
 """
@@ -131,6 +132,24 @@ class Done(Message, frozen=True, tag="tokenswarm-done"):
     run: str
     worker: Count
     batches: Count
+
+
+class Step(Message, frozen=True, tag="tokenswarm-step"):
+    """The asked number of users has changed, or all of them are there. What workers must know alike to act as one."""
+
+    run: str
+    serial: Count
+    """Of these messages, in a run: from 0."""
+    number: Count
+    """How often the asked number has changed before: 0 is the number that the load began with."""
+    users: Count
+    """Asked, over all workers."""
+    at: float
+    """When it holds, UTC epoch seconds on the run's clock. All there: a little later than this is sent."""
+    reached: bool = False
+    """Whether all users are there."""
+    before: Count = 0
+    """Users of the workers in the seats before this one, once all are there."""
 
 
 class Taken(Message, frozen=True, tag="tokenswarm-taken"):

@@ -6,8 +6,9 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import gevent
 import msgspec
@@ -19,11 +20,15 @@ from tokenswarm.record import one_line
 from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.locust_csv import LocustCsv
+from tokenswarm.recording.messages import Step
 from tokenswarm.recording.scrape import Scraping
 from tokenswarm.scraping.sources import addressed
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_REFUSED, EXIT_ROWS_LOST
 from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
+
+LOOKS_A_SECOND: Final = 20
+"""How often the asked number of users is looked at: nobody tells when it changes."""
 
 _log = logging.getLogger("tokenswarm")
 
@@ -31,10 +36,12 @@ _log = logging.getLogger("tokenswarm")
 class Keeping:
     """The book of the run that is on, and the results of those that are over."""
 
-    def __init__(self, environment: Any, headless: bool) -> None:
+    def __init__(self, environment: Any, headless: bool, tell_step: Callable[[Step], None]) -> None:
+        """`tell_step`: those who have users learn by it that their asked number has changed, or is reached."""
         self.book: Book | None = None
         self._environment = environment
         self._headless = headless
+        self._tell_step = tell_step
         self._simulator: EmbeddedSimulator | None = None
         self._csv: LocustCsv | None = None
         self._live: LiveLine | None = None
@@ -150,10 +157,23 @@ class Keeping:
             print("\nAbove: Locust's own tables, of the whole run. Below: the steady part of it, exactly.")
             print(f"\n{self._summary}", flush=True)
 
+    def spawned(self, users: int) -> None:
+        """All users that were asked for are there."""
+        if self.book is not None:
+            self._note_target(self.book)
+            self.book.spawned(users)
+            self._tell_step(self.book.step)
+
+    def _note_target(self, book: Book) -> None:
+        if book.note_target():
+            self._tell_step(book.step)
+
     def _tick(self, book: Book) -> None:
         ending = False
         while True:
-            gevent.sleep(1.0)
+            for _ in range(LOOKS_A_SECOND):
+                gevent.sleep(1.0 / LOOKS_A_SECOND)
+                self._note_target(book)
             book.tick()
             if book.gave_up and not ending:
                 ending = True

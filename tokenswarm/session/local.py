@@ -9,7 +9,7 @@ from typing import Any
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
 from tokenswarm.recording.book import Book
-from tokenswarm.recording.messages import Assignment, Done
+from tokenswarm.recording.messages import Assignment, Done, Step
 from tokenswarm.run import Run
 from tokenswarm.session.base import Session
 from tokenswarm.session.keeping import Keeping
@@ -23,7 +23,7 @@ class LocalSession(Session):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._loading = Loading(environment)
-        self._keeping = Keeping(environment, self.headless)
+        self._keeping = Keeping(environment, self.headless, self._take_step)
         self._origins: Origins | None = None
 
     @property
@@ -79,14 +79,19 @@ class LocalSession(Session):
         self.accept_after_refusal()
         seat = book.join(hostname=socket.gethostname(), pid=os.getpid())
         book.ready(seat, target.model, "kernel" if run.transport.kernel_clock else "user")
+        run.take_step(book.step)
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, origins = self.book, self._origins
         if book is None or origins is None:
             return
-        book.mark("spawned", user_count)
+        self._keeping.spawned(user_count)
         if text := self.keep_host(origins):
             book.problem(text)
+
+    def _take_step(self, step: Step) -> None:
+        if self._loading.run is not None:
+            self._loading.run.take_step(step)
 
     def _on_stopping(self, **_: Any) -> None:
         self._keeping.stopping()

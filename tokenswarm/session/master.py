@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import gevent
+import msgspec
 import psutil
 from locust.dispatch import UsersDispatcher
 from locust.exception import RPCError
@@ -32,6 +33,7 @@ from tokenswarm.recording.messages import (
     Ping,
     Pong,
     Ready,
+    Step,
     Taken,
     decode,
     encode,
@@ -66,7 +68,7 @@ class MasterSession(Session):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self._keeping = Keeping(environment, self.headless)
+        self._keeping = Keeping(environment, self.headless, self._tell_step)
         self._origins: Origins | None = None
         self._books: dict[str, Book] = {}
         self._drain: gevent.Greenlet | None = None
@@ -199,6 +201,7 @@ class MasterSession(Session):
             return
         if seat is not None:
             book.ready(seat, ready.model, ready.clock)
+            self._send(msg.node_id, book.step)
 
     def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
         if seat is not None and not seat.worker.batches:
@@ -254,6 +257,16 @@ class MasterSession(Session):
             raise MessageError(f"it is of a run {run_id!r} that this master does not know")
         return self._books[run_id]
 
+    def _tell_step(self, step: Step) -> None:
+        clients, before = self.environment.runner.clients, 0
+        for seat in self.book.ledger if self.book is not None else ():
+            client = clients.get(seat.worker.client_id)
+            if client is None:
+                continue
+            with suppress(RPCError):
+                self._send(client.id, msgspec.structs.replace(step, before=before))
+            before += client.user_count
+
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, origins = self.book, self._origins
         if book is None or origins is None or self._drain is not None:
@@ -262,7 +275,7 @@ class MasterSession(Session):
             ending = STATE_STOPPING if drained else STATE_CLEANUP
             self.environment.runner.update_state(STATE_STOPPED if book is None else ending)
             return
-        book.mark("spawned", user_count)
+        self._keeping.spawned(user_count)
         if text := self.keep_host(origins):
             book.problem(text)
 

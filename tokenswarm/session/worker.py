@@ -28,6 +28,7 @@ from tokenswarm.recording.messages import (
     Ping,
     Pong,
     Ready,
+    Step,
     Taken,
     decode,
     encode,
@@ -84,6 +85,7 @@ class WorkerSession(Session):
         self._hear(Assignment, self._on_assignment)
         self._hear(Taken, self._on_taken)
         self._hear(Finish, self._on_finish, concurrent=True)
+        self._hear(Step, self._on_step)
         events = self.environment.events
         events.test_start.add_listener(self._on_start)
         events.test_stopping.add_listener(self._on_stopping)
@@ -281,6 +283,11 @@ class WorkerSession(Session):
         message = self._read(msg, Taken)
         if message is not None and message.run in self._shippers:
             self._shippers[message.run].taken(message.seq)
+
+    def _on_step(self, msg: Any, **_: Any) -> None:
+        step, run = self._read(msg, Step), self._loading.run
+        if step is not None and run is not None and step.run == self._place.run:
+            run.take_step(step)
 
     def _hear(self, expected: type[Message], listener: Any, concurrent: bool = False) -> None:
         self.environment.runner.register_message(kind(expected), listener, concurrent)
