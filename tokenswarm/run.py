@@ -114,13 +114,13 @@ class Run:
 
     def take_step(self, step: Step) -> None:
         """The asked number of users has changed, or all of them are there."""
-        began = self.recorder.anchor.monotonic(step.at)
-        if not step.reached and (not self._steps or step.number > self._steps[-1][1]):
-            self._steps.append((began, step.number))
+        if not self._steps or step.number > self._steps[-1][1]:
+            self._steps.append((self.recorder.anchor.monotonic(step.at), step.number))
 
     def step_at(self, instant: int) -> int:
         """The number of the step that was on then, in monotonic nanoseconds."""
-        return next((number for began, number in reversed(self._steps) if began <= instant), 0)
+        found = next((number for began, number in reversed(self._steps) if began <= instant), None)
+        return found if found is not None else self._steps[0][1] if self._steps else 0
 
     def next_prompt(self) -> Prompt:
         """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""

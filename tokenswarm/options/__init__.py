@@ -61,7 +61,7 @@ TABLES: Final = (
     record.OPTIONS,
 )
 """In the order in which `tokenswarm options` shows them."""
-PROBLEMS: Final = (target.problems, limits.problems, prompts.problems)
+PROBLEMS: Final = (target.problems, limits.problems, prompts.problems, steps.problems)
 """What finds contradictions between options that are good by themselves."""
 
 
@@ -86,7 +86,7 @@ def _add(group: Any, option: Option) -> None:
     variable = "TOKENSWARM_" + option.name.upper()
     action = group.add_argument(flag(option.name), env_var=variable, help=option.text, **settings)
     # Locust's parser notes these for its web page, but not for arguments in a group.
-    action.include_in_web_ui = not several  # the page would split a list at its commas
+    action.include_in_web_ui = option.in_page and not several  # the page would split a list at its commas
     action.is_secret = action.is_required = action.is_multiple = False
 
 

@@ -45,6 +45,8 @@ class Option(NamedTuple):
     read: Read
     default: Any = ""
     field: str = ""
+    in_page: bool = True
+    """Whether Locust's page shows it, to be changed between two runs."""
 
 
 def flag(name: str) -> str:

@@ -9,6 +9,12 @@ import msgspec
 from tokenswarm.protocols.websocket_chat import Shape
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """A settling time that is over when so many requests have ended since the users were there."""
+
+    requests: int
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Our options, parsed. Durations are seconds. The defaults are those of an option that was not given."""
 
@@ -56,7 +62,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
     # steps.py
-    warmup: float | None = None
+    steps: tuple[int, ...] = ()
+    """The users of each."""
+    step_time: float = 60.0
+    warmup: float | Ended | None = None
 
     # goals.py
     fail_on: str | None = None

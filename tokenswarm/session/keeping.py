@@ -28,7 +28,7 @@ from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
 
 LOOKS_A_SECOND: Final = 20
-"""How often the asked number of users is looked at: nobody tells when it changes."""
+"""How often the asked number of users is looked at, for a locustfile whose way of sharing them out does not tell."""
 
 _log = logging.getLogger("tokenswarm")
 
@@ -160,20 +160,21 @@ class Keeping:
     def spawned(self, users: int) -> None:
         """All users that were asked for are there."""
         if self.book is not None:
-            self._note_target(self.book)
+            self.note_target()
             self.book.spawned(users)
             self._tell_step(self.book.step)
 
-    def _note_target(self, book: Book) -> None:
-        if book.note_target():
-            self._tell_step(book.step)
+    def note_target(self) -> None:
+        """Another number of users may have been asked for."""
+        if self.book is not None and self.book.note_target():
+            self._tell_step(self.book.step)
 
     def _tick(self, book: Book) -> None:
         ending = False
         while True:
             for _ in range(LOOKS_A_SECOND):
                 gevent.sleep(1.0 / LOOKS_A_SECOND)
-                self._note_target(book)
+                self.note_target()
             book.tick()
             if book.gave_up and not ending:
                 ending = True

@@ -8,9 +8,11 @@ from typing import Any
 
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
+from tokenswarm.load import shapes
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.messages import Assignment, Done, Step
 from tokenswarm.run import Run
+from tokenswarm.session import dispatch
 from tokenswarm.session.base import Session
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.loading import Loading
@@ -39,6 +41,8 @@ class LocalSession(Session):
         """As `Session` has it."""
         options = opts.parse(self.given)
         opts.api_key()
+        shapes.install(self.environment, options)
+        dispatch.install(self.environment, self._keeping.note_target)
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
         if self.needs_host:
@@ -67,6 +71,7 @@ class LocalSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given)
+            shapes.check(self.environment, options)
             origins = self.origins(options)
             target = self._loading.check(options, origins)
             book = self._keeping.begin(options, origins, target.model, [""])

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 import gevent
 import msgspec
 import psutil
-from locust.dispatch import UsersDispatcher
 from locust.exception import RPCError
 from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
 
 import tokenswarm
 from tokenswarm import options as opts
 from tokenswarm.errors import MessageError, OptionError, RunDirectoryError, TokenswarmError
+from tokenswarm.load import shapes
 from tokenswarm.record import one_line
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.ledger import Seat
@@ -39,8 +39,8 @@ from tokenswarm.recording.messages import (
     encode,
     kind,
 )
+from tokenswarm.session import dispatch
 from tokenswarm.session.base import Session, machine
-from tokenswarm.session.dispatch import LastingDispatcher
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
@@ -90,6 +90,7 @@ class MasterSession(Session):
         self._hear(Batch, self._on_batch)
         self._hear(Done, self._on_done)
         options = opts.parse(self.given, sends=False)
+        shapes.install(self.environment, options)
         self._check_ports()
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
@@ -100,8 +101,7 @@ class MasterSession(Session):
                     f"may come to {self.given.master_bind_host}: name a server that all of them reach."
                 )
             self._keeping.start_simulator()
-        if self.environment.dispatcher_class is UsersDispatcher:
-            self.environment.dispatcher_class = LastingDispatcher
+        dispatch.install(self.environment, self._keeping.note_target)
         self._keep_quit_waiting()
         self.watch_signals()
         events = self.environment.events
@@ -140,6 +140,7 @@ class MasterSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given, sends=False)
+            shapes.check(self.environment, options)
             origins = self.origins(options)
             book = self._keeping.begin(options, origins, options.model or "", self._workers())
         except TokenswarmError as error:
@@ -181,6 +182,7 @@ class MasterSession(Session):
             book.problem(f"{text}, not the master's.")
         place = Assignment(run=book.run_id, worker=seat.worker.index, workers=max(1, book.ledger.expected))
         self._send(msg.node_id, place)
+        self._send(msg.node_id, book.step)  # before its users begin
 
     def _on_ready(self, msg: Any, **_: Any) -> None:
         ready = self._read(msg, Ready)

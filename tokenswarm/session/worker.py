@@ -59,6 +59,8 @@ class WorkerSession(Session):
         self._loading = Loading(environment)
         self._clock = OtherClock()
         self._place = Assignment()
+        self._step: Step | None = None
+        """The latest of the run."""
         self._assigned = Event()
         self._begun = Event()
         self._starting: gevent.Greenlet | None = None
@@ -142,6 +144,8 @@ class WorkerSession(Session):
         shipper = self._shippers[place.run] = Shipper(place.worker, self._send_bytes)
         anchor = self._clock.anchor(time.monotonic_ns())
         run = self._loading.begin(options, target, place, anchor, shipper.ship, self._correct_clock)
+        if self._step is not None and self._step.run == place.run:
+            run.take_step(self._step)
         self._correct_clock(run.recorder)
         clock = "kernel" if run.transport.kernel_clock else "user"
         self._send(Ready(run=place.run, worker=place.worker, model=target.model, clock=clock))
@@ -286,7 +290,10 @@ class WorkerSession(Session):
 
     def _on_step(self, msg: Any, **_: Any) -> None:
         step, run = self._read(msg, Step), self._loading.run
-        if step is not None and run is not None and step.run == self._place.run:
+        if step is None or step.run != self._place.run:
+            return
+        self._step = step
+        if run is not None:
             run.take_step(step)
 
     def _hear(self, expected: type[Message], listener: Any, concurrent: bool = False) -> None:
