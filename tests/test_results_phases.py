@@ -23,7 +23,7 @@ def spans(found: Phases) -> list[tuple[float, float]]:
 
 def test_steady_starts_ten_seconds_after_the_target_was_reached(tmp_path: Path) -> None:
     windows = found(tmp_path, maker.boundaries(2, 5, 60, 61))
-    assert windows.warmup == 10.0
+    assert windows.settling.seconds == 10.0
     assert spans(windows) == [(15, 60)]
     assert [phase.kind for phase in windows.phases] == ["ramp", "steady", "drain"]
     assert not windows.whole_run
@@ -35,12 +35,50 @@ def test_settling_takes_twice_the_median_e2e_when_that_is_longer(tmp_path: Path)
 
 def test_settling_takes_a_third_of_the_run_at_most(tmp_path: Path) -> None:
     windows = found(tmp_path, maker.boundaries(2, 1, 12, 12), seconds=12)
-    assert windows.warmup == pytest.approx(4.0)
+    assert windows.settling.seconds == pytest.approx(4.0)
     assert spans(windows) == [(5, 12)]
 
 
 def test_the_warmup_option_wins(tmp_path: Path) -> None:
     assert spans(found(tmp_path, maker.boundaries(2, 5, 60, 61), options={"warmup": 30.0})) == [(35, 60)]
+
+
+def test_the_warmup_may_be_requests_that_have_ended_since_the_users_were_there(tmp_path: Path) -> None:
+    # Two users from 0 s on, half a second a request: those that end at 5.5, 6.0 … 7.5 s are the ten after 5.2 s.
+    windows = found(tmp_path, maker.boundaries(2, 5.2, 60, 61), options={"warmup": {"requests": 10}})
+    assert spans(windows) == [(7.5, 60)]
+    assert str(windows.settling) == "10 requests"
+
+
+def test_a_warmup_of_more_requests_than_there_are_falls_back_to_the_whole_run(tmp_path: Path) -> None:
+    windows = found(tmp_path, maker.boundaries(2, 5, 60, 61), options={"warmup": {"requests": 1000}})
+    assert windows.whole_run
+    assert "settling time of 1,000 requests" in windows.note
+
+
+def test_each_step_settles_anew_and_says_why_nothing_of_it_counts(tmp_path: Path) -> None:
+    events = [("start", 0, 0), ("target", 0, 2), ("spawned", 1, 2), ("target", 20, 8), ("target", 30, 4)]
+    events += [("spawned", 32, 4), ("target", 40, 0), ("spawned", 40, 0), ("target", 45, 6), ("spawned", 46, 6)]
+    events += [("stopping", 60, 6), ("stopped", 61, 0)]
+    bounds = [{"event": event, "time": maker.T0 + at, "users": users} for event, at, users in events]
+    windows = found(tmp_path, bounds)
+    assert spans(windows) == [(11, 20), (56, 60)]
+    assert [(window.users, window.step) for window in windows.windows] == [(2, 0), (6, 4)]
+    steps = [(step.number, step.users, step.unmeasured) for step in windows.steps]
+    assert steps == [
+        (0, 2, ""),
+        (1, 8, "its users were never all there"),
+        (2, 4, "it did not last longer than the settling time of 10 s"),
+        (3, 0, "nobody was asked for"),
+        (4, 6, ""),
+    ]
+
+
+def test_settling_takes_a_third_of_a_step_at_most(tmp_path: Path) -> None:
+    options = {"steps": [2, 4], "step_time": 15.0}
+    windows = found(tmp_path, maker.boundaries(2, 5, 60, 61), options=options)
+    assert spans(windows) == [(10, 60)]
+    assert spans(found(tmp_path, maker.boundaries(2, 5, 60, 61), options=options | {"warmup": 12.0})) == [(17, 60)]
 
 
 def test_edits_in_the_web_ui_make_several_windows(tmp_path: Path) -> None:

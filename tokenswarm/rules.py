@@ -412,7 +412,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="several_levels",
         metrics=(),
         says="the figures mix {value} load levels",
-        advice="Read the table of windows for each level by itself.",
+        advice="Read the table of steps for each level by itself.",
         unit="count",
         note=2,
     ),

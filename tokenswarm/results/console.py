@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tokenswarm.results import wording
+from tokenswarm.results import steps_text, wording
 from tokenswarm.results.wording import count, number, plain, share, statistic
 
 WIDTH: Final = 100
@@ -27,6 +27,7 @@ def table(summary: dict[str, Any], report: Path | None = None) -> str:
         _requests(summary),
         _latency(summary),
         _throughput(summary),
+        _steps(summary),
         *_groups(summary),
         _errors(summary),
         [f"Report  {report}"] if report else [],
@@ -111,6 +112,11 @@ def _latency(summary: dict[str, Any]) -> list[str]:
     if any(cell.startswith(wording.UNSURE) for row in rows for cell in row):
         lines.append(f"{wording.UNSURE} too few requests for this percentile")
     return lines
+
+
+def _steps(summary: dict[str, Any]) -> list[str]:
+    rows = steps_text.table(summary)
+    return [*(aligned(rows) if rows else []), *steps_text.left_out(summary)]
 
 
 def _groups(summary: dict[str, Any]) -> list[list[str]]:

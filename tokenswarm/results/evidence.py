@@ -63,9 +63,11 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
     if exceptions := run.info.user_exceptions:
         count = sum(exception.count for exception in exceptions)
         yield Measured(rule="user_exceptions", value=count, subject=one_line(exceptions[0].message)[:200])
-    if phases.warmup < phases.wanted_warmup and not phases.whole_run:
-        share = phases.warmup / phases.wanted_warmup
-        yield Measured(rule="settling_cut", value=share, subject=f"{phases.wanted_warmup:.3g} s")
+    settling = phases.settling
+    if settling.seconds < settling.wanted and not phases.whole_run:
+        yield Measured(
+            rule="settling_cut", value=settling.seconds / settling.wanted, subject=f"{settling.wanted:.3g} s"
+        )
     stops = [boundary.time for boundary in run.info.boundaries if boundary.event == "stopping"]
     asked = run.info.load.run_time
     if stops and asked:

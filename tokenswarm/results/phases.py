@@ -29,16 +29,53 @@ SETTLING_S: Final = 10.0
 
 @dataclass(frozen=True)
 class Phase:
-    """[start, end) in UTC epoch seconds; `users` is the asked number."""
+    """[start, end) in UTC epoch seconds; `users` is the asked number. `step` counts the asked numbers, from 0."""
 
     kind: str
     start: float
     end: float
     users: int | None
+    step: int = 0
 
     @property
     def seconds(self) -> float:
         return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one asked number of users, in [start, end): steady from `settled` on, or `unmeasured` says why
+    nothing of it counts. Epoch seconds; None: never."""
+
+    number: int
+    users: int
+    start: float
+    end: float
+    reached: float | None
+    settled: float | None
+    unmeasured: str
+
+
+@dataclass(frozen=True)
+class Settling:
+    """What is left out after the users are there: so many seconds, or the time in which so many requests end."""
+
+    wanted: float
+    """Seconds, in a run that is long enough."""
+    seconds: float
+    requests: int | None = None
+    ends: npt.NDArray[np.float64] | None = None
+    """When requests ended, in order, where they are counted."""
+
+    def over(self, reached: float) -> float:
+        """When it is over, if the users were there at `reached`; infinite: never."""
+        if self.requests is None or self.ends is None:
+            return reached + self.seconds
+        last = int(np.searchsorted(self.ends, reached)) + self.requests - 1
+        return float(self.ends[last]) if last < len(self.ends) else math.inf
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.3g} s" if self.requests is None else f"{self.requests:,} requests"
 
 
 @dataclass(frozen=True)
@@ -47,10 +84,9 @@ class Phases:
 
     start: float
     end: float
-    warmup: float
-    wanted_warmup: float
-    """What the settling time would have been in a run that is long enough."""
+    settling: Settling
     phases: tuple[Phase, ...]
+    steps: tuple[Step, ...]
     windows: tuple[Phase, ...]
     whole_run: bool
     note: str
@@ -73,21 +109,21 @@ def find(run: Run) -> Phases:
     start, end = _span(run)
     boundaries = sorted(known_boundaries(run), key=lambda boundary: boundary.time)
     load_end = min((b.time for b in boundaries if b.event in ("stopping", "stopped")), default=end)
-    wanted = settling_time(run)
-    warmup = wanted if _is_set(run) else min(wanted, max(0.0, load_end - start) / 3)
-    phases = _phases(boundaries, start, load_end, end, warmup)
+    settling = _settling(run, load_end - start)
+    steps = _steps(boundaries, load_end, settling)
+    phases = _phases(steps, boundaries, start, load_end, end)
     steady = tuple(phase for phase in phases if phase.kind == STEADY)
     if steady:
-        return Phases(start, end, warmup, wanted, phases, steady, whole_run=False, note="")
+        return Phases(start, end, settling, phases, steps, steady, whole_run=False, note="")
     spawned = any(boundary.event == "spawned" for boundary in boundaries)
     why = (
-        f"load did not stay at its target for longer than the settling time of {warmup:.3g} s"
+        f"load did not stay at its target for longer than the settling time of {settling}"
         if spawned
         else "the asked number of users was never reached"
     )
     note = f"No steady window: {why}. The figures cover the whole run, ramp and drain included."
     whole = Phase("whole", start, max(end, start + 1e-3), run.info.load.users)
-    return Phases(start, end, warmup, wanted, phases, (whole,), whole_run=True, note=note)
+    return Phases(start, end, settling, phases, steps, (whole,), whole_run=True, note=note)
 
 
 def intended(run: Run) -> npt.NDArray[np.float64]:
@@ -116,18 +152,22 @@ def known_boundaries(run: Run) -> list[Boundary]:
     return found or recorded
 
 
-def _is_set(run: Run) -> bool:
+def _settling(run: Run, load_seconds: float) -> Settling:
+    """`--warmup`; else the larger of 10 s and twice the median e2e of the successful, but at most a third of the load,
+    and of each of --steps."""
     asked: Any = run.info.options.get("warmup")
-    return isinstance(asked, int | float) and not isinstance(asked, bool) and math.isfinite(asked) and asked >= 0
-
-
-def settling_time(run: Run) -> float:
-    """`--warmup`, or the larger of 10 s and twice the median e2e of the successful."""
-    if _is_set(run):
-        return float(run.info.options["warmup"])
+    if isinstance(asked, int | float) and not isinstance(asked, bool) and math.isfinite(asked) and asked >= 0:
+        return Settling(float(asked), float(asked))
+    if isinstance(asked, dict) and isinstance(asked.get("requests"), int):
+        ends = run.rows.loc[run.rows["status"] != "shed", "end_time"].dropna()
+        return Settling(0.0, 0.0, max(1, asked["requests"]), np.sort(ends.to_numpy(dtype=np.float64)))
     e2e = run.rows.loc[run.rows["status"] == "ok", "e2e_ms"].dropna()
-    twice_median = 2 * float(e2e.median()) / 1e3 if len(e2e) else 0.0
-    return max(SETTLING_S, twice_median)
+    wanted = max(SETTLING_S, 2 * float(e2e.median()) / 1e3 if len(e2e) else 0.0)
+    longest = max(0.0, load_seconds) / 3
+    step_time: Any = run.info.options.get("step_time")
+    if run.info.options.get("steps") and isinstance(step_time, int | float):
+        longest = min(longest, step_time / 3)
+    return Settling(wanted, min(wanted, longest))
 
 
 def _span(run: Run) -> tuple[float, float]:
@@ -149,19 +189,38 @@ def _extreme(value: Any) -> list[float]:
     return [] if value is None or math.isnan(value) else [float(value)]
 
 
+def _steps(boundaries: Sequence[Boundary], load_end: float, settling: Settling) -> tuple[Step, ...]:
+    """What became of each asked number of users. A lost worker ends what its users were part of."""
+    changes = [b for b in boundaries if b.event in ("target", "lost") and b.time < load_end]
+    found: list[Step] = []
+    number = -1
+    ends = [*(change.time for change in changes[1:]), load_end]
+    for change, until in zip(changes, ends, strict=False):
+        number += change.event == "target"
+        reached = next((b for b in boundaries if b.event == "spawned" and change.time <= b.time < until), None)
+        users = change.users or 0
+        settled, unmeasured = None, "its users were never all there"
+        if reached is not None:
+            users = users if reached.users is None else reached.users
+            settled, unmeasured = settling.over(reached.time), ""
+            if settled > until - SHORTEST_S:
+                settled, unmeasured = None, f"it did not last longer than the settling time of {settling}"
+        if users == 0:
+            settled, unmeasured = None, "nobody was asked for"
+        at = None if reached is None else reached.time
+        found.append(Step(max(0, number), users, change.time, until, at, settled, unmeasured))
+    return tuple(found)
+
+
 def _phases(
-    boundaries: Sequence[Boundary], start: float, load_end: float, end: float, warmup: float
+    steps: Sequence[Step], boundaries: Sequence[Boundary], start: float, load_end: float, end: float
 ) -> tuple[Phase, ...]:
-    changes = [b for b in boundaries if b.event in ("start", "target", "lost") and b.time < load_end]
-    phases: list[Phase] = []
-    for index, change in enumerate(changes):
-        until = changes[index + 1].time if index + 1 < len(changes) else load_end
-        reached = [b for b in boundaries if b.event == "spawned" and change.time <= b.time < until]
-        users = reached[0].users if reached and reached[0].users is not None else change.users
-        steady_from = reached[0].time + warmup if reached else until
-        if users == 0 or until - steady_from < SHORTEST_S:
-            steady_from = until
-        phases += [Phase(RAMP, change.time, steady_from, users), Phase(STEADY, steady_from, until, users)]
+    began = next((b.time for b in boundaries if b.event == "start"), start)
+    phases = [Phase(RAMP, began, steps[0].start if steps else load_end, 0)]
+    for step in steps:
+        settled = step.end if step.settled is None else step.settled
+        phases.append(Phase(RAMP, step.start, settled, step.users, step.number))
+        phases.append(Phase(STEADY, settled, step.end, step.users, step.number))
     if end > load_end:
         phases.append(Phase(DRAIN, load_end, end, 0))
     return tuple(phase for phase in phases if phase.seconds > 0)

@@ -40,9 +40,11 @@ class UserClass(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """The load that was asked for: arrivals `closed` or an open-loop process; run_time in seconds."""
+    """The load that was asked for: arrivals `closed` or an open-loop process, with what each user is to send a second;
+    run_time in seconds."""
 
     arrivals: str = "closed"
+    rate_per_user: float | None = None
     users: int | None = None
     spawn_rate: float | None = None
     run_time: float | None = None

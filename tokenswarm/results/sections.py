@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenswarm.results import charts, client_section, groups_section, hardware_section, wording, workers_section
+from tokenswarm.results import (
+    charts,
+    client_section,
+    groups_section,
+    hardware_section,
+    steps_section,
+    wording,
+    workers_section,
+)
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import escape, facts, figure, section, table
 from tokenswarm.results.phases import Phases, intended
@@ -160,40 +168,8 @@ def throughput(material: Material) -> str:
     return section("Throughput", found if material.summary["requests"]["all"]["due"] else "", _tokens(material.summary))
 
 
-def windows(material: Material) -> str:
-    found = material.summary["windows"]
-    if len(found) < 2:
-        return ""
-    rows = [
-        [
-            f"{number(window['start'] - material.phases.start)}–{number(window['end'] - material.phases.start)} s",
-            count(window["users"]),
-            count(window["requests"]["due"]),
-            count(window["requests"]["ok"]),
-            *(_statistic(window["ttft_ms"], name) for name in ("p50", "p95", "p99")),
-            _statistic(window["tpot_ms"], "p50"),
-            number(window["throughput"]["output_tokens_per_s"]),
-            number(window["throughput"]["requests_per_s"]),
-            number(window["concurrency"]["in_flight"]),
-        ]
-        for window in found
-    ]
-    heads = [
-        "Window",
-        "users",
-        "due",
-        "ok",
-        "TTFT p50",
-        "p95",
-        "p99",
-        "TPOT p50",
-        "tokens/s",
-        "requests/s",
-        "in flight",
-    ]
-    return section(
-        "Steady windows", table(heads, rows), note="The load changed while the run went on; each level by itself."
-    )
+def steps(material: Material) -> str:
+    return steps_section.section(material.summary)
 
 
 def groups(material: Material) -> str:
@@ -265,7 +241,7 @@ def details(material: Material) -> str:
         ("User classes", escape(classes)),
         ("Started", escape(wording.instant(run["start"]))),
         ("Ended", escape(wording.instant(run["end"]) + ("" if run["ended"] else ", not properly"))),
-        ("Settling time", wording.seconds(material.phases.warmup)),
+        ("Settling time", escape(material.phases.settling)),
         ("Seed", "" if run["seed"] is None else escape(run["seed"])),
         ("Host", escape(", ".join(f"{name} {value}" for name, value in run["host"].items()))),
         ("Versions", escape(versions)),
@@ -340,7 +316,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     distributions,
     over_time,
     throughput,
-    windows,
+    steps,
     groups,
     requests,
     errors,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -226,15 +227,17 @@ def _run(run: Run, phases: Phases) -> dict[str, Any]:
 
 def _phases(phases: Phases) -> dict[str, Any]:
     def told(phase: Phase) -> dict[str, Any]:
-        return {"kind": phase.kind, "start": phase.start, "end": phase.end, "users": phase.users}
+        return {name: getattr(phase, name) for name in ("kind", "start", "end", "users", "step")}
 
     return {
-        "warmup_s": phases.warmup,
+        "warmup_s": None if phases.settling.requests else phases.settling.seconds,
+        "settling": str(phases.settling),
         "whole_run": phases.whole_run,
         "note": phases.note,
         "seconds": phases.seconds,
         "windows": [told(window) for window in phases.windows],
         "all": [told(phase) for phase in phases.phases],
+        "steps": [asdict(step) for step in phases.steps],
     }
 
 
@@ -301,21 +304,22 @@ def _tokens(cohort: pd.DataFrame) -> dict[str, Any]:
 
 
 def _windows(run: Run, phases: Phases, due: flow.Floats) -> list[dict[str, Any]]:
-    """Headline figures of each steady window, for runs that have several."""
+    """Headline figures of each steady window."""
     found = []
     for window in phases.windows:
-        only = Phases(
-            phases.start, phases.end, phases.warmup, phases.wanted_warmup, (), (window,), phases.whole_run, ""
-        )
+        only = replace(phases, windows=(window,))
         rows = run.rows[only.contain(due)]
+        ok = rows[rows["status"] == "ok"]
         found.append(
             {
                 "start": window.start,
                 "end": window.end,
                 "users": window.users,
+                "step": None if phases.whole_run else window.step,
                 "requests": _statuses(rows),
                 "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
-                "tpot_ms": distribution.of(column(rows[rows["status"] == "ok"], "tpot_ms")),
+                "tpot_ms": distribution.of(column(ok, "tpot_ms")),
+                "e2e_ms": distribution.of(column(ok, "e2e_ms")),
                 "throughput": throughput(run, only, rows),
                 "concurrency": concurrency(run, only),
             }
