@@ -319,6 +319,8 @@ class Book:
     def _asked_load(self) -> dict[str, Any]:
         given = self.environment.parsed_options
         shape = self.environment.shape_class
+        if shape is not None and not shape.use_common_options:
+            given = None  # Locust does not look at them either
         return {
             "arrivals": "closed",
             "users": self.environment.runner.target_user_count or getattr(given, "num_users", None),

@@ -5,7 +5,7 @@ Every function returns None where nothing was measured: an empty chart, or a zer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from tokenswarm.results import flow
 from tokenswarm.results.distribution import Distribution, Floats
 from tokenswarm.results.flow import column
-from tokenswarm.results.phases import Phases, known_boundaries
+from tokenswarm.results.phases import Phases, intended, known_boundaries
 from tokenswarm.results.read import Run
 from tokenswarm.results.wording import number, plain
 
@@ -33,12 +33,13 @@ CLIENT_GAUGES: Final = {"cpu_percent": "CPU, % of a core", "loop_lag_ms": "loop 
 
 
 def over_time(run: Run, phases: Phases) -> Figure | None:
-    """Tokens and chunks a second, requests ended a second, and concurrency, under one another on one time axis."""
+    """Load as asked, offered and achieved, tokens and chunks a second, and requests ended a second, under one another
+    on one time axis."""
     edges = time_bins(phases, MOST_BINS)
     if edges is None:
         return None
     x = _rounded((edges[:-1] + edges[1:]) / 2 - phases.start)
-    return stacked([_rates(run, edges, x), _ended(run, edges, x), _concurrency(run, phases, edges)], phases)
+    return stacked([*_load(run, phases, edges, x), _rates(run, edges, x), _ended(run, edges, x)], phases)
 
 
 def client_over_time(run: Run, phases: Phases, workers: Sequence[int]) -> Figure | None:
@@ -219,26 +220,48 @@ def _ended(run: Run, edges: Floats, x: list[float]) -> Row | None:
     return ("requests/s", traces) if traces else None
 
 
-def _concurrency(run: Run, phases: Phases, edges: Floats) -> Row | None:
-    traces: list[Figure] = []
-    asked = [b for b in known_boundaries(run) if b.event in ("target", "stopping") and b.users is not None]
-    line = {"type": "scatter", "mode": "lines"}
-    if any(b.event == "target" for b in asked):
-        steps = sorted((b.time - phases.start, 0 if b.event == "stopping" else b.users) for b in asked)
-        steps.append((phases.end - phases.start, steps[-1][1]))
-        style = {"color": GREY, "width": 1.5, "shape": "hv", "dash": "dash"}
-        points = {"x": [at for at, _ in steps], "y": [users for _, users in steps]}
-        traces.append(line | points | {"name": "users asked", "line": style})
-    users = flow.workers_over_time(run, "users").dropna()
-    if len(users):
-        style = {"color": VIOLET, "width": 1.5, "shape": "hv"}
-        x = _rounded(users.index.to_numpy(dtype=np.float64) - phases.start)
-        traces.append(line | {"x": x, "y": users.tolist(), "name": "users", "line": style})
+def _load(run: Run, phases: Phases, edges: Floats, x: list[float]) -> Iterator[Row]:
+    """What was asked, offered and achieved: in a closed loop users and requests in flight; in an open one requests a
+    second, and then what is in flight by itself."""
+    load = run.info.load
     flying = flow.in_flight(run, phases.end)
-    if flying is not None:
-        x, y = _rounded((edges[:-1] + edges[1:]) / 2 - phases.start), _rounded(flying.per_bin(edges))
-        traces.append(line | {"x": x, "y": y, "name": "in flight", "line": {"color": ORANGE, "width": 2}})
-    return ("users, requests", traces) if traces else None
+    in_flight = [] if flying is None else [_line(x, flying.per_bin(edges), "requests in flight", ORANGE)]
+    if load.arrivals == "closed":
+        users = flow.workers_over_time(run, "users").dropna()
+        at = _rounded(users.index.to_numpy(dtype=np.float64) - phases.start)
+        offered = [_line(at, users.to_numpy(dtype=np.float64), "offered: users running", VIOLET, "hv")] if at else []
+        achieved = [line | {"name": f"achieved: {line['name']}"} for line in in_flight]
+        traces = [*_asked(run, phases, 1.0, "users"), *offered, *achieved]
+        yield from [("users, requests", traces)] if traces else []
+        return
+    rate = load.rate_per_user
+    traces = [] if rate is None else list(_asked(run, phases, rate, f"users × {rate:g} requests/s"))
+    for times, name, colour in (
+        (intended(run), "offered: requests due/s", VIOLET),
+        (flow.sent_times(run.rows), "achieved: requests sent/s", ORANGE),
+    ):
+        counts, _ = np.histogram(times[~np.isnan(times)], edges)
+        if counts.any():
+            traces.append(_line(x, counts / (edges[1] - edges[0]), name, colour))
+    yield from [("requests/s", traces)] if traces else []
+    yield from [("in flight", in_flight)] if in_flight else []
+
+
+def _asked(run: Run, phases: Phases, each: float, unit: str) -> Iterator[Figure]:
+    """The asked number of users, times what each is to do."""
+    known = [b for b in known_boundaries(run) if b.event in ("target", "stopping") and b.users is not None]
+    if not any(boundary.event == "target" for boundary in known):
+        return
+    steps = sorted((b.time - phases.start, 0 if b.event == "stopping" else (b.users or 0) * each) for b in known)
+    steps.append((phases.end - phases.start, steps[-1][1]))
+    line = _line([at for at, _ in steps], np.array([level for _, level in steps]), f"asked: {unit}", GREY, "hv")
+    line["line"]["dash"] = "dash"
+    yield line
+
+
+def _line(x: list[float], y: Floats, name: str, colour: str, shape: str = "linear") -> Figure:
+    style = {"color": colour, "width": 2 if shape == "linear" else 1.5, "shape": shape}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": _rounded(y), "name": name, "line": style}
 
 
 def _running_percentiles(x: Floats, y: Floats) -> list[Figure]:

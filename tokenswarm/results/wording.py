@@ -123,7 +123,10 @@ def questions(found: dict[str, int]) -> str:
 def what_ran(summary: dict[str, Any]) -> str:
     """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
     load = summary["run"]["load"]
+    levels = [step["users"] for step in summary["phases"]["steps"]]
     parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
+    if len(levels) > 1:
+        parts = [f"{count(min(levels))} to {count(max(levels))} users in {len(levels)} steps"]
     arrivals = plain(load["arrivals"], 40)
     parts.append("closed loop" if arrivals == "closed" else f"open loop ({arrivals})")
     if load["spawn_rate"]:
