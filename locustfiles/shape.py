@@ -1,33 +1,30 @@
-"""A ramp in four equal stairs up to --users, over --run-time: where does the server begin to slow down?
+"""Up evenly to --users, a while there, then three times as many, and back: does the server recover from a spike?
 
-    locust -f locustfiles/shape.py --headless --users 200 --spawn-rate 50 --run-time 4m --warmup 10s \
-        --host http://SERVER:8000
+    locust -f locustfiles/shape.py --headless --users 50 --run-time 4m --warmup 10s --host http://SERVER:8000
 
-The report has a line for each stair. Make stairs longer than --warmup, which is left out of the figures of each.
+The report has a line for each of the three levels. --run-time is shared out between them; --warmup is left out of the
+figures of each.
 """
 
-from math import ceil
 from typing import Any
 
-from locust import LoadTestShape
-
+from tokenswarm.load.shapes import Levels, Ramp, Spike
 from tokenswarm.users import ChatUser
-
-STAIRS = 4
 
 
 class Chat(ChatUser):
     """Prompts of the bundled workload, without a pause between them."""
 
 
-class Stairs(LoadTestShape):
-    """A quarter of the users for a quarter of the time, then half of them, and so on."""
+class RampAndSpike(Levels):
+    """A ramp, and a spike on top of it. Times count from when the users are there, so no level is cut short."""
 
-    use_common_options = True  # --users, --spawn-rate and --run-time are the shape's to read
+    use_common_options = True  # --users and --run-time are the shape's to read
 
-    def tick(self: Any) -> tuple[int, float] | None:
-        """(users, spawn rate) as they should be now; None ends the run."""
+    def plan(self: Any) -> Any:
+        """The levels of both, one after another."""
         asked = self.runner.environment.parsed_options
-        users, spawn_rate, run_time = asked.num_users or 100, asked.spawn_rate or 50, asked.run_time or 240
-        stair = int(self.get_run_time() / run_time * STAIRS) + 1
-        return None if stair > STAIRS else (ceil(users * stair / STAIRS), spawn_rate)
+        users, quarter = asked.num_users or 50, (asked.run_time or 240) / 4
+        ramp = Ramp(users=users, seconds=quarter, hold=quarter)
+        spike = Spike(base=users, peak=3 * users, before=0, lasting=quarter, after=quarter)
+        return ramp.plan() + spike.plan()

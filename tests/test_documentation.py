@@ -24,7 +24,8 @@ from tokenswarm.record import COLUMNS, ERROR_CLASSES
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 METRICS = ROOT / "docs" / "metrics.md"
 DIRECTORY = ROOT / "docs" / "run-directory.md"
-OURS = (*READMES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", METRICS, DIRECTORY)
+LOAD = ROOT / "docs" / "load.md"
+OURS = (*READMES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", METRICS, DIRECTORY, LOAD)
 PAGES = tuple(sorted({*OURS, *(ROOT / "docs").glob("*.md")}))
 EXAMPLE_RUN = "runs/20261120T134000Z-chat"
 OPEN_LOOP_RULES = {"sent_share", "schedule_lag"}  # there is no open loop to apply them to
@@ -85,6 +86,8 @@ def test_locust_commands_run(command: str, tmp_path: Path, quick_simulator: Runn
     words = shlex.split(command.replace("http://SERVER:8000", quick_simulator.url).replace("NAME", "simulator"))
     assert words[:2] == ["locust", "-f"]
     short = ["-u", "2", "-r", "2", "-t", "5s" if "--processes" in words else "2s"]
+    if "--steps" in words:
+        short = ["--steps", "1,2", "--step-time", "1s"]
     if "--headless" not in words:
         short += ["--autostart", "--autoquit", "0", "--web-port", str(free_port())]
     if "--processes" in words:
@@ -117,6 +120,16 @@ def test_python_blocks_are_locustfiles_that_work(path: Path, tmp_path: Path, qui
     locustfile.write_text(code, encoding="utf-8")
     done = headless(tmp_path, quick_simulator.url, "-u", "2", "-r", "2", "-t", "1s", locustfile=locustfile)
     assert {row["name"] for row in done.rows() if row["status"] == "ok"} == {"poem", "translation"}
+
+
+def test_the_example_of_shapes_is_a_locustfile(tmp_path: Path, quick_simulator: Running) -> None:
+    (code,) = blocks(LOAD, "python")
+    locustfile = tmp_path / "day.py"
+    quick = re.sub(r"\b(seconds|hold|before|lasting|after)=\d+", r"\1=0", code)
+    locustfile.write_text(re.sub(r"=(\d+)0\b", r"=\1", quick), encoding="utf-8")
+    done = headless(tmp_path, quick_simulator.url, locustfile=locustfile)
+    moments = done.json("run.json")["boundaries"]
+    assert [moment["users"] for moment in moments if moment["event"] == "target"] == [5, 20, 5]
 
 
 def test_the_reading_example_reads(run: LocustProcess) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from locust_process import CHAT, ROOT, headless, locust
 from simulator_process import simulator
-from swarm_process import all_hold, each_served_request_has_one_row, free_port, headless_swarm, processes
+from swarm_process import all_hold, each_served_request_has_one_row, free_port, headless_swarm
 from test_web_ui import Page, finished, rows_in
 
 SECONDS = 2.0
@@ -28,7 +28,6 @@ def test_steps_are_gone_through_one_after_another(tmp_path: Path) -> None:
         tmp_path,
         in_one_process,
         over_two_workers,
-        over_forked_workers,
         from_the_page_at_each_start,
         an_edit_on_the_page_is_a_step,
         a_slow_way_up_skips_no_step,
@@ -57,12 +56,6 @@ def over_two_workers(folder: Path) -> None:
     assert each_served_request_has_one_row(server, run.run_dir)
     went_through(run, [1, 4, 2])
     assert {row["worker"] for row in run.rows()} == {"0", "1"}
-
-
-def over_forked_workers(folder: Path) -> None:
-    with simulator(folder, *REPLY) as server:
-        run = headless(folder, server.url, *STEPS, *processes(2))
-    went_through(run, [1, 4, 2])
 
 
 def from_the_page_at_each_start(folder: Path) -> None:
