@@ -13,6 +13,7 @@ from simulator_process import Running
 
 from tokenswarm.errors import OptionError
 from tokenswarm.options import expand_header, parse, request_headers, secret_values
+from tokenswarm.options.values import Ended
 
 
 def refused(folder: Path, *options: str, env: dict[str, str] | None = None) -> str:
@@ -128,6 +129,10 @@ def test_a_master_for_other_machines_needs_a_host_that_they_reach(tmp_path: Path
         ({"keep_alive": "maybe"}, "on, off"),
         ({"fail_on": "never"}, "degraded"),
         ({"warmup": "-3"}, "not a time"),
+        ({"warmup": "0r"}, "between 1 and"),
+        ({"warmup": "20 replies"}, "not a time"),
+        ({"steps": "1,x"}, "--steps '1,x': 'x' is no number of users"),
+        ({"steps": "1,2", "step_time": "9s", "warmup": "9s"}, "nothing would be measured"),
         ({"stall_timeout": "0"}, "more than 0"),
         ({"output_tokens": "99999999"}, "between 1 and 10,000,000"),
         ({"dataset": "."}, "a directory"),
@@ -154,6 +159,13 @@ def test_good_options() -> None:
     )
     assert (options.request_timeout, options.stall_timeout) == (3723.5, 90.0)
     assert (options.extra_body, options.seed) == ({"top_k": 5}, 3)
+    options = parse({"steps": "1,2,10..30:10", "step_time": "2m", "warmup": "30"}, {})
+    assert (options.steps, options.step_time, options.warmup) == ((1, 2, 10, 20, 30), 120.0, 30.0)
+    assert [parse({"warmup": text}, {}).warmup for text in ("200r", "200requests", "1 request")] == [
+        Ended(200),
+        Ended(200),
+        Ended(1),
+    ]
 
 
 def test_headers_take_secrets_from_the_environment() -> None:

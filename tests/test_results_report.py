@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import run_directory_maker as maker
@@ -216,6 +217,60 @@ def test_charts_reach_to_the_last_whole_second(tmp_path: Path) -> None:
     edges = charts.time_bins(phases.find(run), 600)
     assert edges is not None
     assert (edges[0], edges[-1], len(edges)) == (maker.T0, maker.T0 + 62, 63)
+
+
+EVENTS = (("start", 0, 0), ("target", 0, 2), ("spawned", 1, 2), ("target", 25, 8), ("spawned", 27, 8))
+ENDS = (("target", 50, 3), ("spawned", 51, 3), ("stopping", 58, 3), ("stopped", 60, 0))
+
+
+def stepped(tmp_path: Path, **run: Any) -> Path:
+    """Two steps that count, of 14 and 13 s, and one that does not."""
+    bounds = [{"event": event, "time": maker.T0 + at, "users": users} for event, at, users in EVENTS + ENDS]
+    return maker.write(tmp_path / "run", maker.closed_loop(users=2), bounds, users=2, **run)
+
+
+def test_each_step_has_a_line_and_one_that_does_not_count_a_reason(tmp_path: Path) -> None:
+    written = report.write(stepped(tmp_path))
+    lines = console.table(written.summary).splitlines()
+    at = next(index for index, line in enumerate(lines) if line.startswith("Step "))
+    assert [line.split()[:4] for line in lines[at + 1 : at + 3]] == [
+        ["2", "users", "56", "56"],
+        ["8", "users", "52", "52"],
+    ]
+    why = "3 users, 50.0 to 58.0 s: not measured, it did not last longer than the settling time of 10 s"
+    assert lines[at + 3] == why
+    assert "2 to 8 users in 3 steps" in lines[1]
+    page_text = Elements(written.report.read_text()).text if written.report else ""
+    assert "Steps" in page_text and why in page_text
+
+
+def test_one_level_all_along_has_no_table_of_steps(tmp_path: Path) -> None:
+    written = report.write(maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 62), 2))
+    assert "Step " not in console.table(written.summary)
+
+
+def load_lines(directory: Path) -> list[tuple[str, list[float]]]:
+    """The lines of the chart's first row, the load: names and heights."""
+    run = read.load(directory)
+    chart = charts.over_time(run, phases.find(run))
+    assert chart is not None
+    return [(trace["name"], trace["y"]) for trace in chart["data"] if trace["yaxis"] == "y"]
+
+
+def test_asked_offered_and_achieved_are_lines_of_one_chart(tmp_path: Path) -> None:
+    (asked, steps), (offered, running), (achieved, flying) = load_lines(stepped(tmp_path))
+    assert (asked, steps) == ("asked: users", [2, 8, 3, 0, 0])
+    assert (offered, set(running)) == ("offered: users running", {2})
+    assert achieved == "achieved: requests in flight"
+    assert all(1.9 < height <= 2 for height in flying)
+
+
+def test_in_an_open_loop_they_are_requests_a_second(tmp_path: Path) -> None:
+    load = {"arrivals": "poisson", "users": 2, "rate_per_user": 2.5}
+    (asked, steps), (offered, due), (achieved, sent) = load_lines(stepped(tmp_path, load=load))
+    assert (asked, steps) == ("asked: users × 2.5 requests/s", [5, 20, 7.5, 0, 0])
+    assert (offered, set(due)) == ("offered: requests due/s", {4})
+    assert (achieved, sum(sent)) == ("achieved: requests sent/s", 240)
 
 
 def test_phases_are_shaded_on_the_charts(tmp_path: Path) -> None:

@@ -348,7 +348,7 @@ def test_each_load_level_has_figures_of_its_own(tmp_path: Path) -> None:
     events = [("target", 0, 2), ("spawned", 0, 2), ("target", 30, 4), ("spawned", 30, 4), ("stopping", 60, 4)]
     bounds = [{"event": event, "time": maker.T0 + at, "users": n} for event, at, n in events]
     found = summary(maker.write(tmp_path, records, bounds, users=4))
-    assert [window["users"] for window in found["windows"]] == [2, 4]
+    assert [(window["step"], window["users"]) for window in found["windows"]] == [(0, 2), (1, 4)]
     assert [round(window["throughput"]["requests_per_s"], 6) for window in found["windows"]] == [4, 8]
     assert found["concurrency"]["users"] == 3
     assert rules(found) == {"several_levels": "note"}
