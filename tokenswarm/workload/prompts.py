@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Annotated, Literal, Protocol
 
 import msgspec
+from msgspec import structs
 
 from tokenswarm.errors import TokenswarmError
 from tokenswarm.protocols.base import Message
@@ -47,6 +48,12 @@ class Prompt(msgspec.Struct, frozen=True):
     reply: str | None = None
     """What the dataset has as the answer."""
     then: tuple[Turn, ...] | None = None
+    input_tokens: int | None = None
+    """How many its messages are meant to have; None where nobody says."""
+    output_tokens: int | None = None
+    """How long a reply to ask for; None: as the options say."""
+    prefix_tokens: int | None = None
+    """How many at its beginning it has in common with other prompts, on purpose; None where nobody says."""
 
 
 class Source(Protocol):
@@ -116,7 +123,7 @@ class PromptSource:
         if not prompts:
             raise TokenswarmError("there are no prompts to send")
         system: tuple[Message, ...] = ({"role": "system", "content": system_prompt},) if system_prompt else ()
-        self._prompts = [Prompt(prompt.id, (*system, *prompt.messages)) for prompt in prompts]
+        self._prompts = [structs.replace(prompt, messages=(*system, *prompt.messages)) for prompt in prompts]
         shared = worker < workers
         # A text seed is hashed with SHA-512, so no two of them meet, as sums of numbers would.
         self._random = random.Random(f"seed {seed}" if shared else f"seed {seed}, worker {worker}")
