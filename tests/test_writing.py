@@ -1,4 +1,4 @@
-"""Texts of exactly so many tokens, by every kind of tokenizer that models have; and what is said where there is none."""
+"""Texts of exactly so many tokens, by every kind of tokenizer; and what is said where there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers_made import KINDS, tokenizer_json
 
-from tokenswarm.errors import OptionError, TokenswarmError
+from tokenswarm.errors import OptionError, WritingError
 from tokenswarm.workload.tokenizer import Estimate, LocalTokenizer, load
 from tokenswarm.workload.writing import Writer
 
@@ -67,7 +67,7 @@ def test_a_start_that_is_too_long_is_said() -> None:
 
     writer = Writer(Words())
     assert writer.text(2, random.Random(0), start="one two") == "one two"
-    with pytest.raises(TokenswarmError, match=r"exactly 2 tokens .* begins with 'one two three'; ask for more"):
+    with pytest.raises(WritingError, match=r"exactly 2 tokens .* begins with 'one two three'; ask for more"):
         writer.text(2, random.Random(0), start="one two three")
 
 
@@ -84,7 +84,7 @@ def test_a_tokenizer_that_makes_nothing_of_words_is_refused(tmp_path: Path) -> N
     made = Tokenizer(models.BPE(vocab={"天": 0}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(TokenswarmError, match="makes no tokens of English words"):
+    with pytest.raises(WritingError, match="makes no tokens of English words"):
         Writer(load(str(tmp_path)))
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_tokenizer_is_said(tmp_path: Path, content: str | None, compl
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(OptionError, match="^--tokenizer ") as caught:
+    with pytest.raises(OptionError, match=r"^--tokenizer ") as caught:
         load(str(path))
     assert complaint in str(caught.value)
 

@@ -74,7 +74,9 @@ def word_piece() -> Tokenizer:
     made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer()
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.train_from_iterator(_texts(), trainers.WordPieceTrainer(show_progress=False, vocab_size=900, special_tokens=["[UNK]", "[CLS]"]))
+    made.train_from_iterator(
+        _texts(), trainers.WordPieceTrainer(show_progress=False, vocab_size=900, special_tokens=["[UNK]", "[CLS]"])
+    )
     made.enable_truncation(64)
     made.enable_padding(length=32)
     return made

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
+from tokenswarm.options.classes import parse_classes
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.messages import Assignment, Done
 from tokenswarm.run import Run
@@ -39,6 +40,7 @@ class LocalSession(Session):
         """As `Session` has it."""
         options = opts.parse(self.given)
         opts.api_key()
+        parse_classes(self.environment.user_classes, self.given)
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
         if self.needs_host:

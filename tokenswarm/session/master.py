@@ -19,6 +19,7 @@ from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
 import tokenswarm
 from tokenswarm import options as opts
 from tokenswarm.errors import MessageError, OptionError, RunDirectoryError, TokenswarmError
+from tokenswarm.options.classes import parse_classes
 from tokenswarm.record import one_line
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.ledger import Seat
@@ -88,6 +89,7 @@ class MasterSession(Session):
         self._hear(Batch, self._on_batch)
         self._hear(Done, self._on_done)
         options = opts.parse(self.given, sends=False)
+        parse_classes(self.environment.user_classes, self.given, sends=False)
         self._check_ports()
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
@@ -138,6 +140,7 @@ class MasterSession(Session):
             self.refuse_start_while_ending(self.book)
         try:
             options = opts.parse(self.given, sends=False)
+            parse_classes(self.environment.user_classes, self.given, sends=False)
             origins = self.origins(options)
             book = self._keeping.begin(options, origins, options.model or "", self._workers())
         except TokenswarmError as error:

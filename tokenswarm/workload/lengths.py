@@ -56,11 +56,14 @@ class Part(msgspec.Struct, frozen=True):
         return int(self.first) if self.kind in ("fixed", "uniform") else self.low
 
 
-class Lengths(msgspec.Struct, frozen=True):
-    """A distribution of lengths, and the text that it was written as."""
+class Lengths:
+    """A distribution of lengths; its text is the one that it was written as."""
 
-    text: str
-    parts: tuple[Part, ...]
+    __slots__ = ("parts", "text")
+
+    def __init__(self, text: str, parts: tuple[Part, ...]) -> None:
+        self.text = text
+        self.parts = parts
 
     def draw(self, source: random.Random) -> int:
         """A length, 1 to `MOST`."""
@@ -77,11 +80,17 @@ class Lengths(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return self.text
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lengths) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash(self.parts)
+
 
 def parse(text: str) -> Lengths:
     """Raises ValueError that says what is wrong, and shows how it is written."""
     try:
-        return Lengths(text, tuple(_mixture(text)))
+        return Lengths(text.strip(), tuple(_mixture(text)))
     except ValueError as error:
         raise ValueError(f"{error}; write {EXAMPLES}") from None
 
@@ -134,7 +143,8 @@ def _meant_the_logarithm(median: float, sigma: float) -> str:
         return said
     mean = median * math.exp(sigma**2 / 2)
     deviation = mean * math.sqrt(math.expm1(sigma**2))
-    return f"{said}; a median of {median:g} with {sigma:g} as that of the logarithm is lognormal:{mean:.0f},{deviation:.0f}"
+    meant = f"lognormal:{mean:.0f},{deviation:.0f}"
+    return f"{said}; a median of {median:g} with {sigma:g} as that of the logarithm is {meant}"
 
 
 def _range(text: str, what: str) -> tuple[int, int]:

@@ -79,10 +79,13 @@ def tokenizer_file(path: str) -> Path:
     return found
 
 
-def load(path: str | None) -> Tokenizer:
+ESTIMATE: Final = Estimate()
+
+
+def load(path: str | None) -> Estimate | LocalTokenizer:
     """The tokenizer in this file or directory; None: the estimate. Raises OptionError, naming the option."""
     if path is None:
-        return Estimate()
+        return ESTIMATE
     try:
         file = tokenizer_file(path)
         return _load(file, file.stat().st_mtime_ns)

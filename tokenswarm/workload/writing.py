@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
-from tokenswarm.errors import TokenswarmError
+from tokenswarm.errors import WritingError
 from tokenswarm.protocols.values import BYTES_PER_TOKEN
 from tokenswarm.workload.prompts import bundled_questions
 from tokenswarm.workload.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ class Writer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Raises TokenswarmError where the tokenizer makes nothing of English text."""
+        """Raises WritingError where the tokenizer makes nothing of English text."""
         self.tokenizer = tokenizer
         words = vocabulary()
         base = words[0]
@@ -42,7 +42,7 @@ class Writer:
         self._first = [word for word in words if first[word] > 0]
         self._first_costs = first
         if not self._costs or not self._first:
-            raise TokenswarmError("--tokenizer: it makes no tokens of English words, so no prompt can be written by it")
+            raise WritingError("--tokenizer: it makes no tokens of English words, so no prompt can be written by it")
         self._pieces = list(self._costs)
         self._mean = sum(self._costs.values()) / len(self._costs)
         self._single = [piece for piece, cost in self._costs.items() if cost == 1]
@@ -55,7 +55,7 @@ class Writer:
         ]
 
     def text(self, tokens: int, source: random.Random, start: str = "") -> str:
-        """A text of that many tokens that begins with `start`. Raises TokenswarmError where there can be none."""
+        """A text of that many tokens that begins with `start`. Raises WritingError where there can be none."""
         if not self.tokenizer.exact:
             return self._estimated(tokens, source, start)
         for _ in range(DRAFTS):
@@ -67,7 +67,7 @@ class Writer:
                     return found
                 if not self._correct(draft, missing, source, bool(start)):
                     break
-        raise TokenswarmError(
+        raise WritingError(
             f"--tokenizer: no text of exactly {tokens:,} tokens was found"
             + (f" that begins with {start!r}" if start else "")
             + "; ask for more of them"
