@@ -45,7 +45,7 @@ class Supply:
     def __init__(self, options: Options, place: Assignment, tell: Callable[[str], None], stream: str = "") -> None:
         """`stream`: what sets its draws apart from those of other classes. Raises OptionError and DatasetError."""
         self._options = options
-        self._tokenizer = load(options.tokenizer)
+        self.tokenizer = load(options.tokenizer)
         self._prefixes = self._prefixes_ahead(place, stream)
         self._made: Ahead[Prompt] | None = None
         self._source: Source | None = None
@@ -53,7 +53,7 @@ class Supply:
             self._source = self._questions(place, tell, stream)
         else:
             synthetic = Synthetic(
-                writer_by(self._tokenizer),
+                writer_by(self.tokenizer),
                 options.input_tokens,
                 seed=options.seed,
                 worker=place.worker,
@@ -71,7 +71,7 @@ class Supply:
         prompt = self._made.next()
         options = self._options
         if options.system_prompt is not None:
-            tokens = self._tokenizer.count(options.system_prompt)
+            tokens = self.tokenizer.count(options.system_prompt)
             prompt = headed(prompt, Prefix(options.system_prompt, tokens, tokens))
         elif options.unique_prompts:
             return structs.replace(prompt, prefix_tokens=0)
@@ -103,14 +103,14 @@ class Supply:
     def _dressed(self, prompt: Prompt) -> Prompt:
         if self._prefixes is not None:
             return headed(prompt, self._prefixes.next())
-        return made_unique(prompt, self._tokenizer) if self._options.unique_prompts else prompt
+        return made_unique(prompt, self.tokenizer) if self._options.unique_prompts else prompt
 
     def _prefixes_ahead(self, place: Assignment, stream: str) -> Ahead[Prefix] | None:
         options = self._options
         if options.shared_prefix_tokens is None:
             return None
         prefixes = Prefixes(
-            writer_by(self._tokenizer),
+            writer_by(self.tokenizer),
             options.shared_prefix_tokens,
             pool=options.prefix_pool.count,
             share=options.prefix_pool.share,

@@ -17,12 +17,14 @@ from tokenswarm.options.values import Options
 
 _FOR_ALL: Final = frozenset({"seed", "fail_on", "find_capacity"})
 """In those groups, but about the whole run."""
-PER_CLASS: Final = tuple(
-    option.name
+_OPTIONS: Final = tuple(
+    option
     for table in (dataset.OPTIONS, prompts.OPTIONS, goals.OPTIONS)
     for option in table
     if option.name not in _FOR_ALL
 )
+PER_CLASS: Final = tuple(option.name for option in _OPTIONS)
+_SWITCHES: Final = frozenset(option.name for option in _OPTIONS if option.default is False)
 
 
 def own_options(user_class: type) -> dict[str, str | bool]:
@@ -54,6 +56,11 @@ def parse_classes(
         foreign = [option for option in own if option not in PER_CLASS]
         unknown = [f"{name}.options has {option!r}, {_why_not(option, raw)}" for option in foreign]
         wrong += unknown
+        wrong += [
+            f"{name}.options: {option} is a switch; write True or False"
+            for option in _SWITCHES & own.keys()
+            if not isinstance(own[option], bool)
+        ]
         if not own or unknown:
             continue
         try:

@@ -127,7 +127,7 @@ def _part(text: str, share: float) -> Part:
         raise ValueError(f"{kind} takes a mean and a standard deviation in tokens, as in {kind}:512,200")
     mean, deviation = _number(words[0]), _number(words[1])
     if not 1 <= mean <= MOST:
-        raise ValueError(f"a mean of {mean:g} tokens is none of 1 to {MOST:,}")
+        raise ValueError(f"a mean of {mean:g}: it must be between 1 and {MOST:,} tokens")
     if kind == "lognormal" and 0 < deviation < LEAST_SPREAD * mean:
         raise ValueError(_meant_the_logarithm(mean, deviation))
     low, high = _range(words[2], "the bounds") if len(words) == 3 else (1, MOST)
@@ -159,9 +159,9 @@ def _range(text: str, what: str) -> tuple[int, int]:
 
 def _length(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
-        raise ValueError(f"{text!r} is not a number of tokens" if text else "no number of tokens is given")
+        raise ValueError(f"{text!r} is not a whole number of tokens" if text else "no number of tokens is given")
     if not 1 <= int(text[:20]) <= MOST:
-        raise ValueError(f"{text} tokens are none of 1 to {MOST:,}")
+        raise ValueError(f"{text}: it must be between 1 and {MOST:,} tokens")
     return int(text)
 
 
