@@ -9,7 +9,7 @@ from tokenswarm.errors import WritingError
 from tokenswarm.workload import lengths
 from tokenswarm.workload.ahead import READY, Ahead
 from tokenswarm.workload.prompts import Prompt
-from tokenswarm.workload.synthetic import Prefixes, Synthetic, headed, made_unique
+from tokenswarm.workload.synthetic import Prefixes, Replayed, Synthetic, headed, made_unique
 from tokenswarm.workload.tokenizer import ESTIMATE
 from tokenswarm.workload.writing import Writer
 
@@ -68,6 +68,20 @@ def test_the_share_has_a_prefix_of_the_pool_and_the_others_one_that_never_was() 
     assert len(fresh) / len(drawn) == pytest.approx(0.2, abs=0.03)
     assert len({text[:8] for text in fresh}) == len(fresh), "not even the same seed gives them again"
     assert {ESTIMATE.count(text) for text in fresh} == {40}
+
+
+def test_an_entry_of_a_trace_is_as_long_as_it_says_and_begins_as_its_blocks_say() -> None:
+    first, second = (Replayed(WRITER, seed=1) for _ in range(2))
+    one = first.prompt(1, 1400, (7, 8, 9))
+    other = second.prompt(2, 1300, (7, 8, 10))
+    alone = first.prompt(3, 40)
+    long, short, least = (prompt.messages[0]["content"] for prompt in (one, other, alone))
+    assert [ESTIMATE.count(text) for text in (long, short, least)] == [1400, 1300, 40]
+    assert (one.id, one.input_tokens) == ("1", 1400)
+    assert long[: 4 * 1000] == short[: 4 * 1000], "the first two blocks, written by two processes"
+    assert long[4 * 1024 : 4 * 1100] != short[4 * 1024 : 4 * 1100]
+    assert least[:20] != long[:20]
+    assert ESTIMATE.count(first.prompt(4, 512, (7,)).messages[0]["content"]) == 512
 
 
 def test_a_prefix_is_a_system_message_and_part_of_what_is_meant() -> None:

@@ -7,28 +7,26 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import gevent
 import msgspec
 from msgspec import structs
 
-from tokenswarm.options import Options
+from tokenswarm.options import Options, dataset, prompts
 from tokenswarm.protocols.base import Generation, Message
 from tokenswarm.recording.messages import Assignment
 from tokenswarm.workload.ahead import Ahead
 from tokenswarm.workload.dataset import Dataset
 from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
-from tokenswarm.workload.synthetic import Prefix, Prefixes, Synthetic, headed, made_unique, new_id
+from tokenswarm.workload.synthetic import Prefix, Prefixes, Replayed, Synthetic, headed, made_unique, new_id
 from tokenswarm.workload.tokenizer import Estimate, LocalTokenizer, load
 from tokenswarm.workload.writing import Writer
 
-_PROMPTS: Final = (
-    "dataset",
-    "dataset_errors",
-    "system_prompt",
-    "tokenizer",
-    "input_tokens",
-    "shared_prefix_tokens",
-    "prefix_pool",
-    "unique_prompts",
+_OF_REPLIES: Final = frozenset({"dataset_replies", "output_tokens", "ignore_eos", "temperature", "top_p"})
+_OF_PROMPTS: Final = tuple(
+    option.field or option.name
+    for table in (dataset.OPTIONS, prompts.OPTIONS)
+    for option in table
+    if option.name not in _OF_REPLIES
 )
 """Classes that differ in none of these take their prompts in turns from the same source."""
 
@@ -77,6 +75,12 @@ class Supply:
             return structs.replace(prompt, prefix_tokens=0)
         return self._dressed(prompt)
 
+    def of_length(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
+        """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on meanwhile. Raises
+        WritingError."""
+        made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, (line, tokens, blocks))
+        return self._dressed(made)
+
     def of(self, prompt: str | Prompt | Sequence[Message]) -> Prompt:
         """A user's own text as the options want it. Messages stay as they are: they may go on from others."""
         if isinstance(prompt, Prompt):
@@ -99,6 +103,10 @@ class Supply:
         for part in (self._source, self._made, self._prefixes):
             if part is not None:
                 part.close()
+
+    @functools.cached_property
+    def _replayed(self) -> Replayed:
+        return Replayed(writer_by(self.tokenizer), seed=self._options.seed)
 
     def _dressed(self, prompt: Prompt) -> Prompt:
         if self._prefixes is not None:
@@ -180,7 +188,7 @@ def traffic_by_class(
     apart = {}
     for name, theirs in own.items():
         stream = f", class {name}"
-        same = all(getattr(theirs, field) == getattr(options, field) for field in _PROMPTS)
+        same = all(getattr(theirs, field) == getattr(options, field) for field in _OF_PROMPTS)
         supply = common.supply if same else Supply(theirs, place, tell, stream)
         apart[name] = Traffic(theirs, supply, place, stream)
     return common, apart

@@ -3,9 +3,11 @@ new in every run."""
 
 from __future__ import annotations
 
+import functools
 import random
 import secrets
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
@@ -14,6 +16,12 @@ from tokenswarm.workload.lengths import Lengths
 from tokenswarm.workload.prompts import Prompt
 from tokenswarm.workload.tokenizer import Tokenizer
 from tokenswarm.workload.writing import Writer
+
+KEPT_BLOCKS: Final = 4096
+"""Texts of a trace's blocks that are kept: ten megabytes of them."""
+BLOCK_TOKENS: Final = 512
+"""Of a prompt that one id stands for, in Mooncake's traces."""
+JOINT: Final = 2
 
 
 def new_id() -> str:
@@ -99,6 +107,29 @@ class Prefixes:
             source = random.Random(f"prefix {number}, seed {self._seed}")
             self._written[number] = self._writer.text(self._tokens, source)
         return Prefix(self._written[number], self._tokens, self._tokens)
+
+
+class Replayed:
+    """Prompts for the entries of a trace that has lengths and no texts. Where it has the ids of their blocks, prompts
+    that begin with the same ids begin with the same text."""
+
+    def __init__(self, writer: Writer, *, seed: int) -> None:
+        self._writer = writer
+        self._seed = seed
+        self._block = functools.lru_cache(maxsize=KEPT_BLOCKS)(self._write_block)
+
+    def prompt(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
+        """Of this line, `tokens` long: the ids of its blocks, of which the last need not be full. The same on all
+        workers. Raises WritingError where the tokenizer cannot make it."""
+        end = f"block {blocks[-1]}" if blocks else f"line {line}"
+        whole = blocks[: min(len(blocks) - 1, tokens // BLOCK_TOKENS)] if blocks else ()
+        start = " ".join(map(self._block, whole))
+        text = self._writer.text(tokens, random.Random(f"end of {end}, seed {self._seed}"), start)
+        return Prompt(str(line), ({"role": "user", "content": text},), input_tokens=tokens)
+
+    def _write_block(self, block: int) -> str:
+        # Somewhat less than a block, since what stands between two of them may be a token or two.
+        return self._writer.text(BLOCK_TOKENS - JOINT, random.Random(f"block {block}, seed {self._seed}"))
 
 
 def headed(prompt: Prompt, prefix: Prefix) -> Prompt:
