@@ -55,7 +55,7 @@ def ok_rows(run: Any) -> list[dict[str, str]]:
 
 
 def test_every_scenario_has_a_test() -> None:
-    assert {path.stem for path in SCENARIOS} == {"chat", "conversation", "poem", "shape", "think_time"}
+    assert {path.stem for path in SCENARIOS} == {"chat", "conversation", "mixed", "poem", "shape", "think_time"}
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
@@ -107,6 +107,17 @@ def test_think_time_pauses_between_questions(run_scenario: Scenario) -> None:
         assert classes.count("Reader") == 3, "each asked once and then reads for longer than this run lasts"
         assert classes.count("Impatient") >= 1
         assert all(user["think_time"] for user in run.json("run.json")["user_classes"])
+
+
+def test_mixed_sends_short_and_long_prompts(run_scenario: Scenario) -> None:
+    for run in run_scenario("mixed", "-u", "5"):
+        rows = {name: [row for row in ok_rows(run) if row["user_class"] == name] for name in ("Chat", "Rag")}
+        assert all(int(row["input_tokens"]) >= 1000 == int(row["prefix_tokens"]) + 500 for row in rows["Rag"])
+        assert all(row["asked_input_tokens"] == row["prefix_tokens"] == "" for row in rows["Chat"])
+        assert {len({row["asked_output_tokens"] for row in own}) > 1 for own in rows.values()} == {True}
+        options = {user["name"]: user["options"] for user in run.json("run.json")["user_classes"]}
+        assert options["Chat"] == {"output_tokens": "normal:200,50"}
+        assert {group["value"] for group in run.json("summary.json")["groups"]["user_class"]} == {"Chat", "Rag"}
 
 
 def test_shape_ramps_up_and_spikes_and_ends_the_run(run_scenario: Scenario) -> None:

@@ -183,9 +183,18 @@ class Call:
         if usage is not None and usage.output_tokens:
             record.output_tokens, record.token_source = usage.output_tokens, "usage"
         elif self.timeline.at:
-            record.output_tokens, record.token_source = len(self.timeline.at), "chunks"
+            record.output_tokens, record.token_source = self._counted(exchange)
         hidden = 0 if exchange.saw_reasoning or usage is None else usage.reasoning_tokens or 0
         return hidden if record.token_source == "usage" else 0
+
+    def _counted(self, exchange: ReplyState) -> tuple[int, str]:
+        """Output tokens that the server does not tell, and by whose count."""
+        tokenizer = self._run.traffic(type(self._user)).supply.tokenizer
+        if tokenizer.exact:
+            parts = ("".join(pieces) for pieces in (exchange.text, exchange.reasoning, exchange.tool))
+            if tokens := sum(tokenizer.counts([part for part in parts if part])):
+                return tokens, "tokenizer"
+        return len(self.timeline.at), "chunks"
 
     def _first_token(self) -> None:
         hook = self._user.environment.events.first_token

@@ -15,7 +15,7 @@ from locust.argument_parser import get_empty_argument_parser, setup_parser_argum
 
 from tokenswarm import options
 
-_INDENT: Final = 28
+_INDENT: Final = 27
 _LOCUST_OPTIONS: Final[Mapping[str, str]] = {
     "locustfile": "what the users do",
     "host": "the model server, http:// or https://; left out: the embedded simulator",

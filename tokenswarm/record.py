@@ -131,6 +131,10 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     asked_output_tokens: int | None = None
+    asked_input_tokens: int | None = None
+    """What the prompt's messages were meant to have, without what a chat template adds."""
+    prefix_tokens: int | None = None
+    """Of those, at the beginning, in common with other prompts on purpose: what a prefix cache can save."""
     output_chars: int = 0
     """Unicode code points."""
     request_bytes: int = 0

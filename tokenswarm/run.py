@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import gevent
-import msgspec
 
 from tokenswarm.errors import DatasetError, OptionError, RequestError
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
-from tokenswarm.protocols.base import Generation
 from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
+from tokenswarm.traffic import Traffic, traffic_by_class
 from tokenswarm.transport.base import Client, Limits, Transport
 from tokenswarm.transport.function import FunctionTransport
 from tokenswarm.transport.http import FastTransport
@@ -25,8 +25,7 @@ from tokenswarm.transport.portable import PortableTransport
 from tokenswarm.transport.replicas import Replicas
 from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.websocket import WebSocketTransport
-from tokenswarm.workload.dataset import Dataset
-from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
+from tokenswarm.workload.prompts import Prompt
 
 TICK_SECONDS = 1.0
 
@@ -76,9 +75,10 @@ class Run:
         anchor: Anchor,
         sink: Callable[[Batch], None],
         before_tick: Callable[[Recorder], None] | None = None,
+        own_options: Mapping[str, Options] = MappingProxyType({}),
     ) -> None:
         """`place`: the run's id and this process's seat in it. `anchor`: the run's clock. `sink` takes a batch a
-        second; `before_tick` may correct the recorder's clock first."""
+        second; `before_tick` may correct the recorder's clock first. `own_options`: of user classes that have some."""
         self.environment = environment
         self.options = options
         self.origins = origins
@@ -88,7 +88,9 @@ class Run:
         """No new task may begin."""
         self.finished = False
         """No request may begin."""
-        self._prompts = self._source(place)
+        self._traffic, self._own_traffic = traffic_by_class(
+            options, own_options, place, lambda text: self.recorder.problem(text)
+        )
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(
             place.run,
@@ -122,10 +124,14 @@ class Run:
         found = next((number for began, number in reversed(self._steps) if began <= instant), None)
         return found if found is not None else self._steps[0][1] if self._steps else 0
 
-    def next_prompt(self) -> Prompt:
+    def traffic(self, user_class: type) -> Traffic:
+        """What users of this class send."""
+        return self._own_traffic.get(user_class.__name__, self._traffic)
+
+    def next_prompt(self, traffic: Traffic) -> Prompt:
         """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""
         try:
-            return self._prompts.next()
+            return traffic.supply.next()
         except DatasetError as error:
             self.stopping = True
             self.recorder.give_up(str(error))
@@ -157,22 +163,6 @@ class Run:
         if not client.busy:
             self._clients.discard(client)
 
-    def generation(self, **changes: Any) -> Generation:
-        """What the options ask of the model, with a call's own changes (None: no change)."""
-        options = self.options
-        asked = Generation(
-            model=self.model,
-            stream=options.stream and self.protocol.streams,
-            max_tokens=options.output_tokens,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            extra_body=options.extra_body,
-        )
-        given = {name: value for name, value in changes.items() if value is not None}
-        if "extra_body" in given:
-            given["extra_body"] = {**options.extra_body, **given["extra_body"]}
-        return msgspec.structs.replace(asked, **given) if given else asked
-
     def redact(self, text: str) -> str:
         """Text in which no key or expanded header value stands."""
         return redact(text, self._secrets)
@@ -182,31 +172,13 @@ class Run:
         of which Locust is yet to be told."""
         self.stopping = self.finished = True
         self._ticker.kill(block=False)
-        self._prompts.close()
+        for traffic in (self._traffic, *self._own_traffic.values()):
+            traffic.supply.close()
         cut = self.recorder.finish()
         for client in self._clients:
             client.close()
         self.transport.close()
         return cut
-
-    def _source(self, place: Assignment) -> Source:
-        options = self.options
-        if options.dataset is None:
-            return PromptSource(
-                bundled_prompts(),
-                seed=options.seed,
-                worker=place.worker,
-                workers=place.workers,
-                system_prompt=options.system_prompt,
-            )
-        return Dataset(
-            options.dataset,
-            worker=place.worker,
-            workers=place.workers,
-            system_prompt=options.system_prompt,
-            strict=options.dataset_errors == "fail",
-            tell=lambda text: self.recorder.problem(text),
-        )
 
     def _tick(self) -> None:
         due = time.monotonic()

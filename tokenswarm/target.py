@@ -145,6 +145,7 @@ def _probe(client: Client, protocol: WireProtocol, options: Options, model: str)
         model=model,
         stream=stream,
         max_tokens=_probe_tokens(protocol, options),
+        ignore_eos=options.ignore_eos,
         extra_body=options.extra_body,
         request_id=CHECK_ID,
     )

@@ -18,11 +18,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import gevent
 from locust import User, task
 from locust.exception import StopUser
+from msgspec import structs
 
 from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
@@ -48,6 +50,9 @@ class ChatUser(User):
     """Chats over the protocol that `--protocol` names. Subclass it; think time is Locust's `wait_time`."""
 
     abstract = True
+    options: Mapping[str, Any] = MappingProxyType({})
+    """What is asked of this class's users in place of what the command line says, under the names that it has for it,
+    with underscores: `{"dataset": "rag.jsonl", "output_tokens": "uniform:64-256"}`."""
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -79,7 +84,7 @@ class ChatUser(User):
         if run.finished:
             raise StopUser("the run is over")
         try:
-            return run.next_prompt()
+            return run.next_prompt(run.traffic(type(self)))
         except DatasetError as error:
             raise StopUser(str(error)) from None
 
@@ -92,8 +97,8 @@ class ChatUser(User):
         """
         if prompt.then is None:
             return [self.chat(prompt, name=name, **changes)]
-        from_file = self._current_run().options.dataset_replies == "file"
-        conversation = Conversation(self, History(), prompt.id)
+        from_file = self._current_run().traffic(type(self)).options.dataset_replies == "file"
+        conversation = Conversation(self, History(), prompt.id, opening=prompt)
         replies: list[Reply] = []
         for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
             if replies:
@@ -149,9 +154,11 @@ class ChatUser(User):
         `system` is its system message (left out: --system-prompt); the other two limit what is carried along, in turns
         or in tokens, which are estimated. Raises ValueError on a limit below 0.
         """
+        shared = None
         if system is None:
-            system = self._current_run().options.system_prompt
-        return Conversation(self, History(system, turns=history_turns, tokens=history_tokens))
+            system, shared = self._current_run().traffic(type(self)).supply.system()
+        opening = Prompt("", (), prefix_tokens=shared)
+        return Conversation(self, History(system, turns=history_turns, tokens=history_tokens), opening=opening)
 
     def _send(
         self,
@@ -166,13 +173,16 @@ class ChatUser(User):
         if run.finished or (run.stopping and self._task_begins):
             raise StopUser("the run is over")
         self._task_begins = False
-        generation = run.generation(**changes)
+        traffic = run.traffic(type(self))
+        asked = traffic.supply.of(prompt)
+        generation = traffic.generation(run.model, run.protocol.streams, asked, changes)
         if self._client is None:
             self._client = run.client()
         intended, parent = self._intended(), None
         for attempt in range(run.options.retries + 1):
-            call = Call(run, self, self._client, _messages(prompt, run), generation, name, intended)
+            call = Call(run, self, self._client, asked.messages, generation, name, intended)
             record = call.record
+            record.asked_input_tokens, record.prefix_tokens = asked.input_tokens, asked.prefix_tokens
             record.conversation, record.turn, record.parent = conversation, turn, parent
             reply = call.run()
             self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
@@ -229,13 +239,15 @@ class ChatUser(User):
 class Conversation:
     """Turns of one user, each with what was said before. Its id and the turn's number are in the rows."""
 
-    def __init__(self, user: ChatUser, history: History, origin: str = "") -> None:
-        """`origin`: which prompt of the workload it is; its id then begins with that."""
+    def __init__(self, user: ChatUser, history: History, origin: str = "", *, opening: Prompt) -> None:
+        """`origin`: which prompt of the workload it is; its id then begins with that. `opening`: what is known of the
+        lengths of its first turn."""
         self.id = f"{origin}-{secrets.token_hex(4)}" if origin else secrets.token_hex(6)
         self.turn = 0
         """Of the last `say`, from 1."""
         self._user = user
         self._history = history
+        self._opening = opening
 
     def say(
         self, prompt: str | Sequence[Message], *, name: str | None = None, said: str | None = None, **changes: Any
@@ -245,17 +257,10 @@ class Conversation:
         A turn that failed is no part of what comes after it. `said`: carry this along as the answer, not the server's.
         """
         self.turn += 1
-        reply = self._user._send(self._history.messages(prompt), name, changes, self.id, self.turn)
+        asked = structs.replace(self._opening, messages=tuple(self._history.messages(prompt)))
+        if self.turn > 1:  # it carries replies along, of whatever length they came
+            asked = structs.replace(asked, input_tokens=None, output_tokens=None)
+        reply = self._user._send(asked, name, changes, self.id, self.turn)
         if reply.ok:
             self._history.answered(prompt, reply.text if said is None else said)
         return reply
-
-
-def _messages(prompt: str | Prompt | Sequence[Message], run: Run) -> list[Message]:
-    if isinstance(prompt, Prompt):
-        return list(prompt.messages)
-    if not isinstance(prompt, str):
-        return list(prompt)
-    system = run.options.system_prompt
-    messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    return [*messages, {"role": "user", "content": prompt}]

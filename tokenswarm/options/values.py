@@ -7,6 +7,14 @@ from typing import Any
 import msgspec
 
 from tokenswarm.protocols.websocket_chat import Shape
+from tokenswarm.workload.lengths import Lengths
+
+
+class PrefixPool(msgspec.Struct, frozen=True):
+    """How many different prefixes there are in common, and the share of prompts (0 to 1) that has one of them."""
+
+    count: int = 1
+    share: float = 1.0
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -56,7 +64,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     # prompts.py
     system_prompt: str | None = None
-    output_tokens: int | None = None
+    tokenizer: str | None = None
+    """A tokenizer.json, or the directory that holds it; None: lengths are estimates."""
+    input_tokens: Lengths | None = None
+    shared_prefix_tokens: int | None = None
+    prefix_pool: PrefixPool = PrefixPool()
+    unique_prompts: bool = False
+    output_tokens: Lengths | None = None
+    ignore_eos: bool = False
     temperature: float | None = None
     top_p: float | None = None
     seed: int = 0

@@ -25,6 +25,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool = True
     max_tokens: int | None = None
+    ignore_eos: bool = False
+    """Have the reply go on to `max_tokens`, where the protocol `ignores_eos`."""
     temperature: float | None = None
     top_p: float | None = None
     extra_body: Mapping[str, Any] = {}
@@ -109,6 +111,8 @@ class WireProtocol(Protocol):
     """Asked for where none is named and the server lists none."""
     fewest_tokens: int
     """The smallest `max_tokens` that its servers take."""
+    ignores_eos: bool
+    """Whether it has a way to ask for a reply of exactly `max_tokens`."""
     ends_by_close: bool
     """Whether a server ends its reply by closing the WebSocket."""
 
@@ -147,6 +151,7 @@ class HttpProtocol:
     streams = True
     default_model: str | None = None
     fewest_tokens = 1
+    ignores_eos = False
     ends_by_close = False
 
     def listing(self) -> WireRequest | None:

@@ -99,6 +99,7 @@ class OpenAIChat(OpenAIProtocol):
     """`POST /v1/chat/completions`. Reference: https://platform.openai.com/docs/api-reference/chat."""
 
     name = "openai-chat"
+    ignores_eos = True
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         """The JSON body; streams ask for usage, which servers that do not know the option ignore."""
@@ -114,6 +115,8 @@ def ask_for_choice(path: str, prompt: dict[str, Any], generation: Generation) ->
     body = {"model": generation.model, **prompt, "stream": generation.stream}
     if generation.stream:
         body["stream_options"] = {"include_usage": True}
+    if generation.ignore_eos and generation.max_tokens is not None:  # not OpenAI's own, but its servers' (vLLM, SGLang)
+        body |= {"ignore_eos": True, "min_tokens": generation.max_tokens}
     return post(path, body | sampling(generation), generation)
 
 

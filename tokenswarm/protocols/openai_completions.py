@@ -60,6 +60,7 @@ class OpenAICompletions(OpenAIProtocol):
     """`POST /v1/completions`. Reference: https://platform.openai.com/docs/api-reference/completions."""
 
     name = "openai-completions"
+    ignores_eos = True
 
     def encode(self, messages: Sequence[Message], generation: Generation) -> WireRequest:
         """The JSON body; streams ask for usage, which servers that do not know the option ignore."""

@@ -15,6 +15,7 @@ import msgspec
 
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.options import Options, redact, secret_values
+from tokenswarm.options.classes import own_options
 from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
 from tokenswarm.recording import directory, manifest
 from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
@@ -294,12 +295,13 @@ class Book:
             **self._circumstances,
             "target": self.target,
             "options": {
-                **msgspec.to_builtins(self.options),
+                **msgspec.to_builtins(self.options, enc_hook=str),
                 "headers": [h.partition(":")[0] for h in self.options.headers],
             },
             "seed": self.options.seed,
             "user_classes": [
-                {"name": user.__name__, "think_time": _thinks(user)} for user in self.environment.user_classes
+                {"name": user.__name__, "think_time": _thinks(user), "options": own_options(user)}
+                for user in self.environment.user_classes
             ],
             "load": self._load,
             "workers": [msgspec.to_builtins(seat.worker) for seat in self.ledger],

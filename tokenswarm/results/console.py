@@ -157,6 +157,11 @@ def _throughput(summary: dict[str, Any]) -> list[str]:
     if load["in_flight"] is not None:
         asked = "" if load["users"] is None else f" of {wording.users(load['users'])} users ({share(load['share'])})"
         lines.append(f"Concurrency: {number(load['in_flight'])} requests in flight on average{asked}")
+    tokens = summary["tokens"]
+    if tokens["prompts"]:
+        lines += _wrapped(wording.prompts(tokens["prompts"]), "Prompts: ")
+    if tokens["prefixes"]:
+        lines += _wrapped(wording.prefixes(tokens["prefixes"]), "Prefixes: ")
     return lines
 
 

@@ -189,8 +189,10 @@ def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
         yield Measured(rule="tiny_outputs", value=float((tokens <= 1)[more_asked].mean()))
     if asked.notna().any():
         short = (tokens < FAR_BELOW * asked) & (tokens > 1)
-        rule = "short_outputs" if _length_was_fixed(run) else "early_stops"
-        yield Measured(rule=rule, value=float(short[asked.notna()].mean()))
+        fixed = _length_was_fixed(run, told)
+        for rule, of in (("short_outputs", fixed & asked.notna()), ("early_stops", ~fixed & asked.notna())):
+            if of.any():
+                yield Measured(rule=rule, value=float(short[of].mean()))
 
 
 def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
@@ -209,7 +211,12 @@ def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
         yield Measured(rule="usage_zero", value=float(none_of_it.mean()))
 
 
-def _length_was_fixed(run: Run) -> bool:
-    """Whether the server was told to go on to the asked length; else that is a limit, and stopping is no fault."""
+def _length_was_fixed(run: Run, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Of each row, whether the server was told to go on to the asked length; else that is a limit, and stopping is no
+    fault."""
     body = run.info.options.get("extra_body")
-    return bool(run.info.options.get("ignore_eos") or (isinstance(body, dict) and body.get("ignore_eos")))
+    if isinstance(body, dict) and body.get("ignore_eos"):
+        return pd.Series(True, index=rows.index)
+    everybody = bool(run.info.options.get("ignore_eos"))
+    own = {user.name: bool(user.options.get("ignore_eos", everybody)) for user in run.info.user_classes}
+    return pd.Series([own.get(name, everybody) for name in rows["user_class"]], index=rows.index, dtype=bool)

@@ -37,6 +37,8 @@ class Target(msgspec.Struct, frozen=True):
 class UserClass(msgspec.Struct, frozen=True):
     name: str = ""
     think_time: bool = False
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What this class alone was given, as text or a truth value."""
 
 
 class Load(msgspec.Struct, frozen=True):

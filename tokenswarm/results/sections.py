@@ -303,8 +303,12 @@ def _token_facts(tokens: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if asked := tokens["asked"]:
         mean = f"{number(asked['asked_mean'])} asked, {number(asked['actual_mean'])} given on average"
         yield "Length", f"{mean} ({share(asked['actual_share'])})"
+    if found := tokens["prompts"]:
+        yield "Length of prompts", escape(wording.prompts(found))
     if tokens["cached_share"] is not None:
         yield "Cached input", share(tokens["cached_share"])
+    if found := tokens["prefixes"]:
+        yield "Prefixes", escape(wording.prefixes(found))
 
 
 SECTIONS: Final[tuple[Section, ...]] = (

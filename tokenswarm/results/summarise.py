@@ -51,7 +51,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
         "throughput": throughput(run, phases, cohort),
         "concurrency": concurrency(run, phases),
-        "tokens": _tokens(cohort),
+        "tokens": _tokens(run, cohort),
         "client": client.figures(run, phases, cohort, defects),
         "windows": _windows(run, phases, due),
         "groups": breakdown.groups(cohort),
@@ -279,7 +279,7 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
         return None
 
 
-def _tokens(cohort: pd.DataFrame) -> dict[str, Any]:
+def _tokens(run: Run, cohort: pd.DataFrame) -> dict[str, Any]:
     ok = cohort[cohort["status"] == "ok"]
     sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
     both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
@@ -300,6 +300,39 @@ def _tokens(cohort: pd.DataFrame) -> dict[str, Any]:
         "characters": distribution.of(column(ok, "output_chars")),
         "cached_share": float(cached / into) if not np.isnan(cached) and into else None,
         "asked": asked,
+        "prompts": _prompts(run, ok),
+        "prefixes": _prefixes(ok),
+    }
+
+
+def _prompts(run: Run, ok: pd.DataFrame) -> dict[str, Any] | None:
+    """The lengths that prompts were meant to have, against what the server counted; None where none was meant."""
+    meant = ok[ok["asked_input_tokens"].notna()]
+    if meant.empty:
+        return None
+    everybody = run.info.options.get("tokenizer")
+    own = {user.name: user.options.get("tokenizer", everybody) for user in run.info.user_classes}
+    actual = meant["input_tokens"].mean()
+    return {
+        "rows": len(meant),
+        "asked_mean": float(meant["asked_input_tokens"].mean()),
+        "actual_mean": None if np.isnan(actual) else float(actual),
+        "estimated": not all(own.get(name, everybody) for name in meant["user_class"].unique()),
+    }
+
+
+def _prefixes(ok: pd.DataFrame) -> dict[str, Any] | None:
+    """What prompts had in common on purpose, as a share of their tokens; None where nobody said."""
+    said = ok[ok["prefix_tokens"].notna()]
+    tokens = said["input_tokens"].fillna(said["asked_input_tokens"])
+    said, tokens = said[tokens.notna()], tokens.dropna()
+    if said.empty or not tokens.sum():
+        return None
+    told = said["cached_tokens"].notna()
+    return {
+        "rows": len(said),
+        "shared_share": float(said["prefix_tokens"].sum() / tokens.sum()),
+        "cached_share": float(said["cached_tokens"].sum() / tokens[told].sum()) if told.any() else None,
     }
 
 

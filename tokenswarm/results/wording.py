@@ -120,6 +120,20 @@ def questions(found: dict[str, int]) -> str:
     )
 
 
+def prompts(found: dict[str, Any]) -> str:
+    """The lengths of made-up prompts: what was meant, by whose count, and what came of it."""
+    by = "an estimate, without --tokenizer" if found["estimated"] else "by --tokenizer"
+    told = "" if found["actual_mean"] is None else f"; {number(found['actual_mean'])} counted by the server"
+    return f"{number(found['asked_mean'])} tokens meant on average ({by}){told}"
+
+
+def prefixes(found: dict[str, Any]) -> str:
+    """What prompts had in common, and what the server's cache made of it."""
+    cached = found["cached_share"]
+    told = "the server does not tell what it cached" if cached is None else f"{share(cached)} came out of its cache"
+    return f"{share(found['shared_share'])} of the input tokens were meant to be in common with other prompts; {told}"
+
+
 def what_ran(summary: dict[str, Any]) -> str:
     """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
     load = summary["run"]["load"]

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 from tokenswarm import options as opts
+from tokenswarm import traffic
+from tokenswarm.options.classes import parse_classes
 from tokenswarm.record import ERROR_LENGTH, one_line
 from tokenswarm.recording.messages import Assignment, Batch
 from tokenswarm.recording.recorder import Recorder
@@ -39,8 +41,10 @@ class Loading:
         """The target, checked once for each change of host or options, and the dataset with it. Raises OptionError,
         DatasetError and TargetError."""
         if self._checked is None or self._checked[:2] != (options, origins.url):
-            if options.dataset is not None:
-                Dataset(options.dataset, worker=0, strict=options.dataset_errors == "fail", tell=_log.warning).close()
+            for each in (options, *self._own_options().values()):
+                if each.dataset is not None:
+                    Dataset(each.dataset, worker=0, strict=each.dataset_errors == "fail", tell=_log.warning).close()
+                traffic.check(each)
             target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
             for note in target.notes:
                 _log.warning(note)
@@ -58,7 +62,8 @@ class Loading:
     ) -> Run:
         """Users may run from now on."""
         _seed_global_generators(options.seed, place.worker)
-        self.run = Run(self._environment, options, target.origins, target.model, place, anchor, sink, before_tick)
+        own = self._own_options()
+        self.run = Run(self._environment, options, target.origins, target.model, place, anchor, sink, before_tick, own)
         gc.freeze()  # what is there now stays, and need not be looked at while tokens arrive
         return self.run
 
@@ -88,6 +93,10 @@ class Loading:
             _log.warning("Cutting what is in flight.")
         self._environment.stop_timeout = 0
         self._environment.runner.user_greenlets.kill(block=True, timeout=5)
+
+    def _own_options(self) -> dict[str, opts.Options]:
+        """Of user classes that have some. Raises OptionError."""
+        return parse_classes(self._environment.user_classes, self._environment.parsed_options)
 
     def _on_user_error(self, exception: BaseException, **_: Any) -> None:
         if self.run is None:

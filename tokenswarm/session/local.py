@@ -9,6 +9,7 @@ from typing import Any
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
 from tokenswarm.load import shapes
+from tokenswarm.options.classes import parse_classes
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.messages import Assignment, Done, Step
 from tokenswarm.run import Run
@@ -43,6 +44,7 @@ class LocalSession(Session):
         opts.api_key()
         shapes.install(self.environment, options)
         dispatch.install(self.environment, self._keeping.note_target)
+        parse_classes(self.environment.user_classes, self.given)
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
         if self.needs_host:

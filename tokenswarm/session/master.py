@@ -20,6 +20,7 @@ import tokenswarm
 from tokenswarm import options as opts
 from tokenswarm.errors import MessageError, OptionError, RunDirectoryError, TokenswarmError
 from tokenswarm.load import shapes
+from tokenswarm.options.classes import parse_classes
 from tokenswarm.record import one_line
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.ledger import Seat
@@ -91,6 +92,7 @@ class MasterSession(Session):
         self._hear(Done, self._on_done)
         options = opts.parse(self.given, sends=False)
         shapes.install(self.environment, options)
+        parse_classes(self.environment.user_classes, self.given, sends=False)
         self._check_ports()
         self._keeping.prepare(options)
         limit_stop_timeout(self.environment, options)
@@ -141,6 +143,7 @@ class MasterSession(Session):
         try:
             options = opts.parse(self.given, sends=False)
             shapes.check(self.environment, options)
+            parse_classes(self.environment.user_classes, self.given, sends=False)
             origins = self.origins(options)
             book = self._keeping.begin(options, origins, options.model or "", self._workers())
         except TokenswarmError as error:

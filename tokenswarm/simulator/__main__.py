@@ -18,6 +18,7 @@ from tokenswarm.errors import OptionError
 from tokenswarm.simulator.engine import Engine
 from tokenswarm.simulator.options import Options, parse
 from tokenswarm.simulator.pacing import EngineLoop
+from tokenswarm.simulator.prefix_cache import PrefixCache
 from tokenswarm.simulator.sendlog import SendLog
 from tokenswarm.simulator.server import Simulator
 
@@ -71,6 +72,7 @@ async def _serve(options: Options, log: SendLog | None) -> int:
         max_queue=options.max_queue,
         kv_cache_tokens=options.kv_cache_tokens,
         tokens_per_step=options.tokens_per_chunk,
+        prefix_cache=PrefixCache(options.prefix_cache_tokens) if options.prefix_cache_tokens else None,
         seed=options.seed,
     )
     engine_loop = EngineLoop(engine, loop)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenswarm.simulator import prefix_cache
 from tokenswarm.simulator.dialects.base import Dialect, Events, Reply, Times
 from tokenswarm.simulator.engine import QueueFull, Sequence
 from tokenswarm.simulator.faults import TOLD_TOKENS
@@ -109,12 +110,17 @@ class Call:
             ends_well=plan.fault.fault in _GOOD_ENDS,
         )
 
+    def _blocks(self, request: Request) -> list[tuple[int, int]] | None:
+        return None if self.backend.engine.engine.prefix_cache is None else prefix_cache.blocks(request.texts())
+
     def _submit(self, sequence: Sequence, reply: Reply) -> None:
         try:
             self.backend.engine.submit(sequence, self.record.received_ns)
         except QueueFull as error:
             raise ApiError(429, f"The server is full: {error}.", code="queue_full") from None
         self.sequence = sequence
+        if self.backend.engine.engine.prefix_cache is not None:
+            reply.cached_tokens = lambda: sequence.cached_tokens
         received_ns, submitted_ns = self.record.received_ns, time.monotonic_ns()
         reply.times = lambda: Times(
             received_ns, submitted_ns, sequence.prefill_ns, sequence.ready_ns, time.monotonic_ns()
@@ -122,7 +128,7 @@ class Call:
 
     async def _stream(self, request: Request, plan: Plan) -> None:
         backend = self.backend
-        sequence = Sequence(plan.input_tokens, plan.length, _nothing)
+        sequence = Sequence(plan.input_tokens, plan.length, _nothing, self._blocks(request))
         reply = self._reply(plan, request.wants_usage())
         self._submit(sequence, reply)
         events = self._open_stream(request, plan, reply)
@@ -159,7 +165,7 @@ class Call:
                 complete.set_result(None)
 
         reply = self._reply(plan)
-        self._submit(Sequence(plan.input_tokens, plan.length, emit), reply)
+        self._submit(Sequence(plan.input_tokens, plan.length, emit, self._blocks(request)), reply)
         await complete
         tape, split = self.backend.tape, plan.start + plan.reasoning
         reasoning, text = tape.text(plan.start, plan.reasoning), tape.text(split, plan.length - plan.reasoning)

@@ -16,6 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tokenswarm.simulator.prefix_cache import PrefixCache
+
 NS_PER_MS = 1_000_000
 
 Emit = Callable[[int, bool], None]
@@ -48,14 +50,27 @@ class Sequence:
     prefill, which lasts from `prefill_ns` to `ready_ns`.
     """
 
-    __slots__ = ("cancelled", "emit", "input_tokens", "length", "made", "prefill_ns", "ready_ns")
+    __slots__ = (
+        "blocks",
+        "cached_tokens",
+        "cancelled",
+        "emit",
+        "input_tokens",
+        "length",
+        "made",
+        "prefill_ns",
+        "ready_ns",
+    )
 
-    def __init__(self, input_tokens: int, length: int, emit: Emit) -> None:
+    def __init__(self, input_tokens: int, length: int, emit: Emit, blocks: list[tuple[int, int]] | None = None) -> None:
+        """`blocks`: of its prompt, where there is a prefix cache."""
         if length < 0:
             raise ValueError(f"a reply cannot have {length} tokens")
         self.input_tokens = input_tokens
         self.length = length
         self.emit = emit
+        self.blocks = blocks or []
+        self.cached_tokens = 0
         self.made = 0
         self.prefill_ns = 0
         self.ready_ns = 0
@@ -81,6 +96,7 @@ class Engine:
         max_queue: int | None = None,
         kv_cache_tokens: int = 1_000_000,
         tokens_per_step: int = 1,
+        prefix_cache: PrefixCache | None = None,
         seed: int = 0,
     ) -> None:
         self.latency = latency
@@ -88,6 +104,7 @@ class Engine:
         self.max_queue = max_queue
         self.kv_cache_tokens = kv_cache_tokens
         self.tokens_per_step = tokens_per_step
+        self.prefix_cache = prefix_cache
         self.waiting: OrderedDict[Sequence, None] = OrderedDict()
         self.prefilling: list[Sequence] = []
         self.decoding: list[Sequence] = []
@@ -156,7 +173,11 @@ class Engine:
         return self.running < self.max_batch and self.kv_used + sequence.footprint <= self.kv_cache_tokens
 
     def _admit(self, sequence: Sequence, now_ns: int) -> None:
-        compute_ns = self._cost_ns(self.latency.prefill_per_token_ms * sequence.input_tokens)
+        if self.prefix_cache is not None:  # what is computed before it is there when its own turn comes
+            # The last token is computed in any case: the first output comes from it.
+            sequence.cached_tokens = min(self.prefix_cache.take(sequence.blocks), sequence.input_tokens - 1)
+        to_compute = sequence.input_tokens - sequence.cached_tokens
+        compute_ns = self._cost_ns(self.latency.prefill_per_token_ms * to_compute)
         sequence.prefill_ns = max(self._prefill_free_ns, now_ns)
         self._prefill_free_ns = sequence.prefill_ns + compute_ns
         sequence.ready_ns = self._prefill_free_ns + self._cost_ns(self.latency.prefill_base_ms)

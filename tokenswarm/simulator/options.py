@@ -48,6 +48,7 @@ class Options:
     max_batch: int
     max_queue: int | None
     kv_cache_tokens: int
+    prefix_cache_tokens: int
     tokens_per_chunk: int
     seed: int
     api_key: str | None
@@ -175,6 +176,13 @@ def _add_latency(group: argparse._ArgumentGroup) -> None:
         help="prompt and output tokens of all running requests together (default: %(default)s)",
     )
     group.add_argument(
+        "--prefix-cache",
+        type=_integer(0),
+        default=0,
+        metavar="N",
+        help="keep N tokens of prompts, so that the same beginnings need no prefill again (default: none)",
+    )
+    group.add_argument(
         "--seed", type=_integer(0), default=0, help="same seed, same texts, lengths and jitter (default: 0)"
     )
 
@@ -254,6 +262,7 @@ def parse(argv: list[str] | None = None) -> Options:
         max_batch=given.max_batch,
         max_queue=given.max_queue,
         kv_cache_tokens=given.kv_cache_tokens,
+        prefix_cache_tokens=given.prefix_cache,
         tokens_per_chunk=given.tokens_per_chunk,
         seed=given.seed,
         api_key=api_key,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+import msgspec
+
 from tokenswarm.errors import DatasetError
 from tokenswarm.protocols.base import Message
 from tokenswarm.workload import arrays
@@ -175,7 +177,7 @@ class Dataset:
             return None
         if self._system is None or prompt.messages[0]["role"] == "system":
             return prompt
-        return Prompt(prompt.id, (self._system, *prompt.messages), prompt.reply, prompt.then)
+        return msgspec.structs.replace(prompt, messages=(self._system, *prompt.messages))
 
     def _parse(self, record: Record) -> Prompt:
         """Raises ValueError, with file and line."""

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Annotated, Literal, Protocol
 
 import msgspec
+from msgspec import structs
 
 from tokenswarm.errors import TokenswarmError
 from tokenswarm.protocols.base import Message
@@ -47,6 +48,12 @@ class Prompt(msgspec.Struct, frozen=True):
     reply: str | None = None
     """What the dataset has as the answer."""
     then: tuple[Turn, ...] | None = None
+    input_tokens: int | None = None
+    """How many its messages are meant to have; None where nobody says."""
+    output_tokens: int | None = None
+    """How long a reply to ask for; None: as the options say."""
+    prefix_tokens: int | None = None
+    """How many at its beginning it has in common with other prompts, on purpose; None where nobody says."""
 
 
 class Source(Protocol):
@@ -100,8 +107,8 @@ class PromptSource:
 
     Workers 0 to `workers` − 1 deal each order out among them, so that together they ask what one process would ask; a
     worker with a higher number, which came later, has orders of its own. The same `seed`, `worker` and `workers` give
-    the same stream on every machine. `system_prompt`, if any, is put before each prompt's messages. Raises
-    TokenswarmError if there are no prompts.
+    the same stream on every machine; another `stream`, another one. `system_prompt`, if any, is put before each
+    prompt's messages. Raises TokenswarmError if there are no prompts.
     """
 
     def __init__(
@@ -112,14 +119,15 @@ class PromptSource:
         worker: int,
         workers: int = 1,
         system_prompt: str | None = None,
+        stream: str = "",
     ) -> None:
         if not prompts:
             raise TokenswarmError("there are no prompts to send")
         system: tuple[Message, ...] = ({"role": "system", "content": system_prompt},) if system_prompt else ()
-        self._prompts = [Prompt(prompt.id, (*system, *prompt.messages)) for prompt in prompts]
+        self._prompts = [structs.replace(prompt, messages=(*system, *prompt.messages)) for prompt in prompts]
         shared = worker < workers
         # A text seed is hashed with SHA-512, so no two of them meet, as sums of numbers would.
-        self._random = random.Random(f"seed {seed}" if shared else f"seed {seed}, worker {worker}")
+        self._random = random.Random(f"seed {seed}{stream}" if shared else f"seed {seed}{stream}, worker {worker}")
         self._hand, self._hands = (worker, workers) if shared else (0, 1)
         self._dealt = 0
         self._left: list[Prompt] = []

@@ -47,6 +47,8 @@ class Reply:
     """Of the output tokens, how much is owned up to."""
     ends_well: bool = True
     """False if a fault is to come before the end."""
+    cached_tokens: Callable[[], int] | None = None
+    """Of the input, out of the prefix cache; asked when the end is encoded. None where there is no such cache."""
     times: Callable[[], Times] | None = None
     """Asked when the end is encoded; None if the engine had nothing to do with it."""
 

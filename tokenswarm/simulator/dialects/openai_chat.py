@@ -31,6 +31,8 @@ def usage(reply: Reply) -> dict[str, Any]:
         "completion_tokens": reply.output_tokens,
         "total_tokens": reply.input_tokens + reply.output_tokens,
     }
+    if reply.cached_tokens is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": reply.cached_tokens()}
     if reply.reasoning_tokens:
         counts["completion_tokens_details"] = {"reasoning_tokens": reply.reasoning_tokens}
     return counts

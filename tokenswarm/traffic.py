@@ -1,0 +1,207 @@
+"""What the users of one class send: where prompts come from, what stands before them, how long replies shall be."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import gevent
+import msgspec
+from msgspec import structs
+
+from tokenswarm.options import Options, dataset, prompts
+from tokenswarm.protocols.base import Generation, Message
+from tokenswarm.recording.messages import Assignment
+from tokenswarm.workload.ahead import Ahead
+from tokenswarm.workload.dataset import Dataset
+from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
+from tokenswarm.workload.synthetic import Prefix, Prefixes, Replayed, Synthetic, headed, made_unique, new_id
+from tokenswarm.workload.tokenizer import Estimate, LocalTokenizer, load
+from tokenswarm.workload.writing import Writer
+
+_OF_REPLIES: Final = frozenset({"dataset_replies", "output_tokens", "ignore_eos", "temperature", "top_p"})
+_OF_PROMPTS: Final = tuple(
+    option.field or option.name
+    for table in (dataset.OPTIONS, prompts.OPTIONS)
+    for option in table
+    if option.name not in _OF_REPLIES
+)
+"""Classes that differ in none of these take their prompts in turns from the same source."""
+
+
+@functools.lru_cache(maxsize=8)
+def writer_by(tokenizer: Estimate | LocalTokenizer) -> Writer:
+    """Made once, as that takes a tenth of a second. Raises WritingError."""
+    return Writer(tokenizer)
+
+
+class Supply:
+    """An endless stream of prompts, as the options want them, and what stands before a text of the user's own."""
+
+    def __init__(self, options: Options, place: Assignment, tell: Callable[[str], None], stream: str = "") -> None:
+        """`stream`: what sets its draws apart from those of other classes. Raises OptionError and DatasetError."""
+        self._options = options
+        self.tokenizer = load(options.tokenizer)
+        self._prefixes = self._prefixes_ahead(place, stream)
+        self._made: Ahead[Prompt] | None = None
+        self._source: Source | None = None
+        if options.input_tokens is None:
+            self._source = self._questions(place, tell, stream)
+        else:
+            synthetic = Synthetic(
+                writer_by(self.tokenizer),
+                options.input_tokens,
+                seed=options.seed,
+                worker=place.worker,
+                workers=place.workers,
+                stream=stream,
+                unique=options.unique_prompts and options.system_prompt is None,
+            )
+            self._made = Ahead(synthetic.next)
+
+    def next(self) -> Prompt:
+        """The next prompt. Raises DatasetError where there can be none."""
+        if self._source is not None:
+            return self._dressed(self._source.next())
+        assert self._made is not None
+        prompt = self._made.next()
+        options = self._options
+        if options.system_prompt is not None:
+            tokens = self.tokenizer.count(options.system_prompt)
+            prompt = headed(prompt, Prefix(options.system_prompt, tokens, tokens))
+        elif options.unique_prompts:
+            return structs.replace(prompt, prefix_tokens=0)
+        return self._dressed(prompt)
+
+    def of_length(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
+        """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on.
+        Raises WritingError."""
+        made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, (line, tokens, blocks))
+        return self._dressed(made)
+
+    def of(self, prompt: str | Prompt | Sequence[Message]) -> Prompt:
+        """A user's own text as the options want it. Messages stay as they are: they may go on from others."""
+        if isinstance(prompt, Prompt):
+            return prompt
+        if not isinstance(prompt, str):
+            return Prompt("", tuple(prompt))
+        system = self._options.system_prompt
+        head: tuple[Message, ...] = ({"role": "system", "content": system},) if system else ()
+        return self._dressed(Prompt("", (*head, {"role": "user", "content": prompt})))
+
+    def system(self) -> tuple[str | None, int | None]:
+        """The system message of a conversation, and how many of its tokens are in common with others."""
+        if self._prefixes is None:
+            return self._options.system_prompt, None
+        prefix = self._prefixes.next()
+        return prefix.text, prefix.shared
+
+    def close(self) -> None:
+        """Nothing more is asked for. Switches no greenlet."""
+        for part in (self._source, self._made, self._prefixes):
+            if part is not None:
+                part.close()
+
+    @functools.cached_property
+    def _replayed(self) -> Replayed:
+        return Replayed(writer_by(self.tokenizer), seed=self._options.seed)
+
+    def _dressed(self, prompt: Prompt) -> Prompt:
+        if self._prefixes is not None:
+            return headed(prompt, self._prefixes.next())
+        return made_unique(prompt, self.tokenizer) if self._options.unique_prompts else prompt
+
+    def _prefixes_ahead(self, place: Assignment, stream: str) -> Ahead[Prefix] | None:
+        options = self._options
+        if options.shared_prefix_tokens is None:
+            return None
+        prefixes = Prefixes(
+            writer_by(self.tokenizer),
+            options.shared_prefix_tokens,
+            pool=options.prefix_pool.count,
+            share=options.prefix_pool.share,
+            seed=options.seed,
+            worker=place.worker,
+            stream=stream,
+        )
+        return Ahead(prefixes.next)
+
+    def _questions(self, place: Assignment, tell: Callable[[str], None], stream: str) -> Source:
+        options = self._options
+        if options.dataset is None:
+            return PromptSource(
+                bundled_prompts(),
+                seed=options.seed,
+                worker=place.worker,
+                workers=place.workers,
+                system_prompt=options.system_prompt,
+                stream=stream,
+            )
+        return Dataset(
+            options.dataset,
+            worker=place.worker,
+            workers=place.workers,
+            system_prompt=options.system_prompt,
+            strict=options.dataset_errors == "fail",
+            tell=tell,
+        )
+
+
+class Traffic:
+    """A class's options, its supply of prompts, and the lengths that it draws."""
+
+    def __init__(self, options: Options, supply: Supply, place: Assignment, stream: str = "") -> None:
+        self.options = options
+        self.supply = supply
+        self._random = random.Random(f"output lengths, seed {options.seed}{stream}, worker {place.worker}")
+
+    def generation(self, model: str, streams: bool, prompt: Prompt, changes: Mapping[str, Any]) -> Generation:
+        """What is asked of the model: by the call's own changes (None: no change), else by the prompt, else by the
+        options."""
+        options = self.options
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "extra_body" in given:
+            given["extra_body"] = {**options.extra_body, **given["extra_body"]}
+        if "max_tokens" not in given:
+            given["max_tokens"] = prompt.output_tokens
+            if prompt.output_tokens is None and options.output_tokens is not None:
+                given["max_tokens"] = options.output_tokens.draw(self._random)
+        asked = Generation(
+            model=model,
+            stream=options.stream and streams,
+            ignore_eos=options.ignore_eos,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            extra_body=options.extra_body,
+        )
+        return msgspec.structs.replace(asked, **given)
+
+
+def traffic_by_class(
+    options: Options, own: Mapping[str, Options], place: Assignment, tell: Callable[[str], None]
+) -> tuple[Traffic, dict[str, Traffic]]:
+    """The traffic of all classes without options of their own, and those of the others by name. Raises OptionError and
+    DatasetError."""
+    common = Traffic(options, Supply(options, place, tell), place)
+    apart = {}
+    for name, theirs in own.items():
+        stream = f", class {name}"
+        same = all(getattr(theirs, field) == getattr(options, field) for field in _OF_PROMPTS)
+        supply = common.supply if same else Supply(theirs, place, tell, stream)
+        apart[name] = Traffic(theirs, supply, place, stream)
+    return common, apart
+
+
+def check(options: Options) -> None:
+    """Find out before the load what could not be sent: a file that is no tokenizer, a length that no text has. Raises
+    OptionError and WritingError."""
+    tokenizer = load(options.tokenizer)
+    draws = random.Random("check")
+    start = new_id() if options.unique_prompts and options.system_prompt is None else ""
+    if options.input_tokens is not None:
+        writer_by(tokenizer).text(options.input_tokens.least, draws, start)
+    if options.shared_prefix_tokens is not None:
+        fresh = new_id() if options.prefix_pool.share < 1 else ""
+        writer_by(tokenizer).text(options.shared_prefix_tokens, draws, fresh)
