@@ -9,6 +9,8 @@ from typing import Final
 from tokenswarm.errors import DatasetError
 
 MOST_NAMED: Final = 5
+MOST_BAD_AT_FIRST: Final = 1000
+"""So many bad lines before the first good one, and it is another kind of file."""
 
 _log = logging.getLogger("tokenswarm")
 
@@ -28,7 +30,7 @@ class LeftOut:
         if self._strict:
             raise DatasetError(f"The {self._what}: {wrong} (--dataset-errors fail)")
         self._count += 1
-        if len(self._named) < MOST_NAMED:
+        if len(self._named) < MOST_NAMED and wrong not in self._named:
             self._named.append(wrong)
             _log.warning("A bad line is left out: %s", wrong)
 

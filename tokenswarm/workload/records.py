@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, NamedTuple
 
 MOST_RECORD_BYTES: Final = 16 * 1024 * 1024
@@ -48,3 +48,37 @@ def lines(file: BinaryIO, start: Place = BEGINNING) -> Iterator[Record]:
             yield Record(place, b"", TOO_LONG)
             continue
         yield Record(place, data.removeprefix(BOM) if place == BEGINNING else data)
+
+
+class Mark(NamedTuple):
+    """A record's place, and how many there are before it."""
+
+    place: Place
+    number: int
+
+
+def marks(records: Iterable[Record], spacing: int) -> Iterator[Mark]:
+    """Marks some `spacing` bytes apart, the first at the first record; the last has only their whole number."""
+    due = number = 0
+    for record in records:
+        if record.place.offset >= due:
+            yield Mark(record.place, number)
+            due = record.place.offset + spacing
+        number += 1
+    yield Mark(BEGINNING, number)
+
+
+def line_marks(file: BinaryIO, spacing: int) -> Iterator[Mark]:
+    """`marks` where records are lines: their ends are counted, and none is looked at."""
+    file.seek(0)
+    offset = number = 0
+    ended = True
+    yield Mark(BEGINNING, 0)
+    while block := file.read(spacing):
+        ends = block.count(b"\n")
+        if ends:
+            number += ends
+            yield Mark(Place(offset + block.rindex(b"\n") + 1, 1 + number), number)
+        offset += len(block)
+        ended = block.endswith(b"\n")
+    yield Mark(BEGINNING, number if ended else number + 1)

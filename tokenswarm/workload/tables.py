@@ -28,13 +28,13 @@ class Table:
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        header = next((record for record in lines(file) if not record.blank), None)
-        if header is None:
+        first = next((record for record in lines(file) if not record.blank), None)
+        if first is None:
             raise DatasetError(f"nothing in {name} can be used. It is empty.")
-        self._delimiter = max(_DELIMITERS, key=lambda delimiter: header.data.count(delimiter.encode()))
+        self._delimiter = max(_DELIMITERS, key=lambda delimiter: first.data.count(delimiter.encode()))
         self._cell = re.compile(rb'(?<![^%b\r\n])"(?:[^"]++|"")*+("?)' % self._delimiter.encode())
         """A quoted cell; its group is empty where the cell goes on in the next line."""
-        (header,) = islice(self._joined(lines(file, header.place)), 1)
+        (header,) = islice(self._joined(lines(file, first.place)), 1)
         self.columns: tuple[str, ...] = ()
         try:
             self.columns = tuple(cell.strip() for cell in self._cells(header))
@@ -43,11 +43,12 @@ class Table:
         twice = {column for column in self.columns if self.columns.count(column) > 1}
         if twice:
             raise DatasetError(f"{name}: two columns have the name {', '.join(map(repr, sorted(twice)))}")
-        self._first = Place(file.tell(), header.place.line + header.data.count(b"\n"))
+        self.first = Place(file.tell(), header.place.line + header.data.count(b"\n"))
+        """Where the first row is."""
 
-    def records(self, file: BinaryIO, start: Place | None = None) -> Iterator[Record]:
-        """Its rows, blank lines too, from the one that begins at `start`; left out: the first one."""
-        return self._joined(lines(file, start or self._first))
+    def records(self, file: BinaryIO, start: Place) -> Iterator[Record]:
+        """Its rows, blank lines too, from the one that begins at `start`."""
+        return self._joined(lines(file, start))
 
     def row(self, record: Record) -> dict[str, str]:
         """Its cells by column. Raises ValueError."""

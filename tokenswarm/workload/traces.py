@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tokenswarm.errors import DatasetError
-from tokenswarm.workload.left_out import LeftOut
+from tokenswarm.workload.left_out import MOST_BAD_AT_FIRST, LeftOut
 from tokenswarm.workload.lines import COLUMNS, length, listed, read_fields, read_row
 from tokenswarm.workload.prompts import Prompt
 from tokenswarm.workload.records import Record, lines
@@ -28,8 +28,6 @@ from tokenswarm.workload.tables import SUFFIXES, Table
 
 HASH_BLOCK_TOKENS: Final = 512
 """Tokens of the prompt that one of Mooncake's hash ids stands for."""
-MOST_BAD_AT_FIRST: Final = 1000
-"""So many bad lines before the first good one, and it is another kind of file."""
 TOLERATED_BACK_SECONDS: Final = 1.0
 """Servers that write one log are not quite in order: who is behind by less came together with the one before."""
 
@@ -86,7 +84,7 @@ class Trace:
         except OSError as error:
             raise DatasetError(f"the trace {path}: {error.strerror}") from None
         self._table = self._open_table() if Path(path).suffix.lower() in SUFFIXES else None
-        self._records = lines(self._file) if self._table is None else self._table.records(self._file)
+        self._records = lines(self._file) if self._table is None else self._table.records(self._file, self._table.first)
         self._entries = self._read()
         self._head = next(self._entries, None)  # so that what is no trace is said before any load
 
