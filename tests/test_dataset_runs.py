@@ -138,7 +138,8 @@ def test_fail_ends_the_run_at_the_first_bad_line(tmp_path: Path, quick_simulator
     [
         ("a.jsonl", "{}\n", "line 1: none of messages"),
         ("a.jsonl", "", "It is empty"),
-        ("a.csv", "prompt\n", ".csv files are not read"),
+        ("a.csv", "a,b\n1,2\n", "but 'a', 'b'; --dataset-column NAME"),
+        ("a.parquet", "PAR1", ".parquet files are not read"),
     ],
 )
 def test_a_dataset_that_cannot_be_used_is_refused(

@@ -25,7 +25,8 @@ from tokenswarm.transport.portable import PortableTransport
 from tokenswarm.transport.replicas import Replicas
 from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.websocket import WebSocketTransport
-from tokenswarm.workload.dataset import Dataset
+from tokenswarm.workload.dataset import Contents, Dataset
+from tokenswarm.workload.order import SHUFFLED
 from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
 
 TICK_SECONDS = 1.0
@@ -76,9 +77,10 @@ class Run:
         anchor: Anchor,
         sink: Callable[[Batch], None],
         before_tick: Callable[[Recorder], None] | None = None,
+        contents: Contents | None = None,
     ) -> None:
         """`place`: the run's id and this process's seat in it. `anchor`: the run's clock. `sink` takes a batch a
-        second; `before_tick` may correct the recorder's clock first."""
+        second; `before_tick` may correct the recorder's clock first. `contents`: of the dataset, if there is one."""
         self.environment = environment
         self.options = options
         self.origins = origins
@@ -88,7 +90,7 @@ class Run:
         """No new task may begin."""
         self.finished = False
         """No request may begin."""
-        self._prompts = self._source(place)
+        self._prompts = self._source(place, contents)
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(
             place.run,
@@ -189,24 +191,19 @@ class Run:
         self.transport.close()
         return cut
 
-    def _source(self, place: Assignment) -> Source:
+    def _source(self, place: Assignment, contents: Contents | None) -> Source:
         options = self.options
-        if options.dataset is None:
-            return PromptSource(
-                bundled_prompts(),
-                seed=options.seed,
-                worker=place.worker,
-                workers=place.workers,
-                system_prompt=options.system_prompt,
-            )
-        return Dataset(
-            options.dataset,
-            worker=place.worker,
-            workers=place.workers,
-            system_prompt=options.system_prompt,
-            strict=options.dataset_errors == "fail",
-            tell=lambda text: self.recorder.problem(text),
-        )
+        settings: dict[str, Any] = {
+            "seed": options.seed,
+            "worker": place.worker,
+            "workers": place.workers,
+            "once": options.dataset_once,
+            "system_prompt": options.system_prompt,
+        }
+        if contents is None:
+            return PromptSource(bundled_prompts(), order=options.dataset_order or SHUFFLED, **settings)
+        strict = options.dataset_errors == "fail"
+        return Dataset(contents, strict=strict, tell=lambda text: self.recorder.problem(text), **settings)
 
     def _tick(self) -> None:
         due = time.monotonic()

@@ -18,7 +18,8 @@ from tokenswarm.run import Run, make_transport
 from tokenswarm.target import Target, check
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.origin import Origins
-from tokenswarm.workload.dataset import Dataset
+from tokenswarm.workload.dataset import Contents
+from tokenswarm.workload.order import SEQUENTIAL
 
 MOST_EXCEPTIONS: Final = 100
 """Different texts of exceptions that are told apart."""
@@ -33,14 +34,15 @@ class Loading:
         self.run: Run | None = None
         self._environment = environment
         self._checked: tuple[opts.Options, str, Target] | None = None
+        self._contents: Contents | None = None
         environment.events.user_error.add_listener(self._on_user_error)
 
     def check(self, options: opts.Options, origins: Origins) -> Target:
-        """The target, checked once for each change of host or options, and the dataset with it. Raises OptionError,
-        DatasetError and TargetError."""
-        if self._checked is None or self._checked[:2] != (options, origins.url):
-            if options.dataset is not None:
-                Dataset(options.dataset, worker=0, strict=options.dataset_errors == "fail", tell=_log.warning).close()
+        """The target, checked once for each change of host, options or the dataset, which is looked through with it.
+        Raises OptionError, DatasetError and TargetError."""
+        changed = self._contents is not None and self._contents.changed()
+        if changed or self._checked is None or self._checked[:2] != (options, origins.url):
+            self._contents = _contents(options)
             target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
             for note in target.notes:
                 _log.warning(note)
@@ -58,7 +60,17 @@ class Loading:
     ) -> Run:
         """Users may run from now on."""
         _seed_global_generators(options.seed, place.worker)
-        self.run = Run(self._environment, options, target.origins, target.model, place, anchor, sink, before_tick)
+        self.run = Run(
+            self._environment,
+            options,
+            target.origins,
+            target.model,
+            place,
+            anchor,
+            sink,
+            before_tick,
+            self._contents,
+        )
         gc.freeze()  # what is there now stays, and need not be looked at while tokens arrive
         return self.run
 
@@ -95,6 +107,18 @@ class Loading:
         counts = self.run.recorder.exceptions
         text = one_line(self.run.redact(str(exception)))[:ERROR_LENGTH]
         counts[text if text in counts or len(counts) < MOST_EXCEPTIONS else "others"] += 1
+
+
+def _contents(options: opts.Options) -> Contents | None:
+    """Of the dataset, if there is one. A large one takes seconds for an order that is not its own."""
+    if options.dataset is None:
+        return None
+    return Contents(
+        options.dataset,
+        column=options.dataset_column,
+        order=options.dataset_order or SEQUENTIAL,
+        strict=options.dataset_errors == "fail",
+    )
 
 
 def _seed_global_generators(seed: int, worker: int) -> None:

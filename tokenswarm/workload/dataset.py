@@ -5,6 +5,7 @@ Its records are dealt out to the workers, so that together they ask what one pro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from tokenswarm.workload.prompts import Exhausted, Prompt
 from tokenswarm.workload.records import Record
 
 _READ_BYTES: Final = 1024 * 1024
-_READ_AT_MARK_BYTES: Final = 32 * 1024
+_READ_AT_MARK_BYTES: Final = 16 * 1024
 _FRUITLESS_DRAWS: Final = 64
 """Times the file's length: by chance a good record is missed that often once in 10^27."""
 
@@ -37,11 +38,12 @@ class Contents:
         self.name = Path(path).name
         self.order = order
         self.index: Index | None = None
+        self._seen = self._state()
         with self.open() as file:
             self.format: Format = format_of(file, self.name, Path(path).suffix.lower(), column)
             self._check(file, strict)
             if order != SEQUENTIAL:
-                self.index = Index(self.format.marks(file, spacing(Path(path).stat().st_size)))
+                self.index = Index(self.format.marks(file, spacing(self._seen[1])))
 
     def open(self) -> BinaryIO:
         """The file, from its beginning. Raises DatasetError."""
@@ -49,6 +51,10 @@ class Contents:
             return open(self.path, "rb", buffering=_READ_BYTES if self.index is None else _READ_AT_MARK_BYTES)
         except OSError as error:
             raise DatasetError(f"--dataset {self.path}: {error.strerror}") from None
+
+    def changed(self) -> bool:
+        """Whether the file is another one than the one that was looked into."""
+        return self._state() != self._seen
 
     def read(self, record: Record) -> Prompt:
         """What a record asks. Raises ValueError, with file and line."""
@@ -58,6 +64,14 @@ class Contents:
             return self.format.read(record, str(record.place.line))
         except ValueError as error:
             raise ValueError(f"{self.name}, line {record.place.line}: {error}") from None
+
+    def _state(self) -> tuple[int, int, int]:
+        """Of the file as it is: inode, size in bytes, last change in ns. Raises DatasetError."""
+        try:
+            state = os.stat(self.path)
+        except OSError as error:
+            raise DatasetError(f"--dataset {self.path}: {error.strerror}") from None
+        return state.st_ino, state.st_size, state.st_mtime_ns
 
     def _check(self, file: BinaryIO, strict: bool) -> None:
         """Raises DatasetError if there is no good record."""

@@ -1,4 +1,4 @@
-"""The formats of datasets: how records are found in a file, and what one asks. A further one is an entry of `FORMATS`."""
+"""The formats of datasets: how records are found in a file, and what one asks. One more is an entry of `FORMATS`."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from typing import BinaryIO, Final
 from tokenswarm.errors import DatasetError
 from tokenswarm.workload.records import Mark, Place, Record
 
-LEAST_SPACING_BYTES: Final = 16 * 1024
+LEAST_SPACING_BYTES: Final = 4 * 1024
 MOST_MARKS: Final = 1 << 18
-_MARKS_A_TURN: Final = 64
+_MARKS_A_TURN: Final = 256
 
 
 def spacing(size: int) -> int:

@@ -16,8 +16,8 @@ SEQUENTIAL: Final = "sequential"
 SHUFFLED: Final = "shuffled"
 SAMPLED: Final = "sampled"
 ORDERS: Final = (SEQUENTIAL, SHUFFLED, SAMPLED)
-_MIXED: Final = 4
-"""Times that both halves of a number are changed: where two suffice to look random, these are enough to be it."""
+_MIXED: Final = 6
+"""Times that both halves of a number are changed: with fewer, the orders of a short dataset are not equally likely."""
 
 
 class Share:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from itertools import islice
 from typing import BinaryIO, Final
 
 from tokenswarm.errors import DatasetError
-from tokenswarm.workload.records import MOST_RECORD_BYTES, Place, Record, lines
+from tokenswarm.workload.records import BEGINNING, BOM, MOST_RECORD_BYTES, TOO_LONG, Place, Record
 
 SUFFIXES: Final = (".csv", ".tsv")
 _DELIMITERS: Final = ",;\t"
-_REST_OF_CELL: Final = re.compile(rb'(?:[^"]++|"")*+"')
-_NOT_CLOSED: Final = (
-    f"a cell is opened by a quotation mark and not closed within {MOST_RECORD_BYTES:,} bytes; all of them are left out"
-)
+_READ_BYTES: Final = 32 * 1024
+_NOT_CLOSED: Final = "a quotation mark opens a cell in this line, and none closes it"
 
 csv.field_size_limit(MOST_RECORD_BYTES)  # else 128 KiB; the module knows no other way
 
@@ -28,27 +25,51 @@ class Table:
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        first = next((record for record in lines(file) if not record.blank), None)
-        if first is None:
-            raise DatasetError(f"nothing in {name} can be used. It is empty.")
-        self._delimiter = max(_DELIMITERS, key=lambda delimiter: first.data.count(delimiter.encode()))
-        self._cell = re.compile(rb'(?<![^%b\r\n])"(?:[^"]++|"")*+("?)' % self._delimiter.encode())
-        """A quoted cell; its group is empty where the cell goes on in the next line."""
-        (header,) = islice(self._joined(lines(file, first.place)), 1)
-        self.columns: tuple[str, ...] = ()
+        beginning = Place(len(BOM), 1) if file.read(len(BOM)) == BOM else BEGINNING
+        file.seek(beginning.offset)
+        first_line = file.readline(MOST_RECORD_BYTES)
+        self._delimiter = max(_DELIMITERS, key=lambda delimiter: first_line.count(delimiter.encode()))
+        cell = rb'(?:"(?:[^"]++|"")*+"[^%b\n]*+|[^"%b\n][^%b\n]*+)?+'.replace(b"%b", self._delimiter.encode())
+        self._record = re.compile(cell + b"(?:" + self._delimiter.encode() + cell + rb")*+\n")
+        header = next((record for record in self.records(file, beginning) if not record.blank), None)
+        if header is None:
+            raise DatasetError(f"--dataset: nothing in {name} can be used. It is empty.")
+        place = header.place
         try:
             self.columns = tuple(cell.strip() for cell in self._cells(header))
         except ValueError as error:
-            raise DatasetError(f"{name}, line {header.place.line}: {error}; it must name the columns") from None
+            raise DatasetError(f"{name}, line {place.line}: {error}; it must name the columns") from None
         twice = {column for column in self.columns if self.columns.count(column) > 1}
         if twice:
             raise DatasetError(f"{name}: two columns have the name {', '.join(map(repr, sorted(twice)))}")
-        self.first = Place(file.tell(), header.place.line + header.data.count(b"\n"))
+        self.first = Place(place.offset + len(header.data), place.line + header.data.count(b"\n"))
         """Where the first row is."""
 
     def records(self, file: BinaryIO, start: Place) -> Iterator[Record]:
         """Its rows, blank lines too, from the one that begins at `start`."""
-        return self._joined(lines(file, start))
+        offset, line = start
+        file.seek(offset)
+        rest = b""
+        while True:
+            # As much again as there is, so that a long row is not read over and over.
+            more = file.read(max(_READ_BYTES, len(rest)))
+            block = rest + (more or (b"\n" if rest and not rest.endswith(b"\n") else b""))
+            begin = 0
+            while end := self._end(block, begin):
+                data = block[begin:end]
+                yield Record(Place(offset + begin, line), data)
+                line += data.count(b"\n")
+                begin = end
+            offset, rest = offset + begin, block[begin:]
+            if not more and not rest:
+                return
+            if not more or len(rest) > MOST_RECORD_BYTES:  # this line is given up, and the next one may be better
+                end = rest.find(b"\n") + 1
+                yield Record(Place(offset, line), b"", _NOT_CLOSED if end else TOO_LONG)
+                offset, line, rest = offset + (end or len(rest)), line + 1, rest[end:] if end else b""
+                while not end and (more := file.readline(MOST_RECORD_BYTES)):
+                    offset += len(more)
+                    end = more.endswith(b"\n")
 
     def row(self, record: Record) -> dict[str, str]:
         """Its cells by column. Raises ValueError."""
@@ -68,30 +89,10 @@ class Table:
         except csv.Error as error:
             raise ValueError(f"not CSV: {error}") from None
 
-    def _joined(self, found: Iterator[Record]) -> Iterator[Record]:
-        """Lines that are one row, for a quoted cell goes on in the next."""
-        for record in found:
-            if b'"' not in record.data or not self._open_after(record.data, False):
-                yield record
-                continue
-            parts, size, wrong = [record.data], len(record.data), _NOT_CLOSED
-            for more in found:
-                size += len(more.data)
-                if more.wrong or size > MOST_RECORD_BYTES:
-                    break
-                parts.append(more.data)
-                if b'"' in more.data and not self._open_after(more.data, True):
-                    wrong = ""
-                    break
-            yield Record(record.place, b"" if wrong else b"".join(parts), wrong)
-
-    def _open_after(self, line: bytes, is_open: bool) -> bool:
-        """Whether a quoted cell goes on after this line; `is_open`: one did before it."""
-        place = 0
-        if is_open:
-            closed = _REST_OF_CELL.match(line)
-            if closed is None:
-                return True
-            place = closed.end()
-        closings = self._cell.findall(line, place)
-        return bool(closings) and not closings[-1]
+    def _end(self, block: bytes, begin: int) -> int:
+        """Where the row that begins there ends; 0: not in this block."""
+        newline = block.find(b"\n", begin)
+        if newline < 0 or block.find(b'"', begin, newline) < 0:
+            return newline + 1
+        row = self._record.match(block, begin)
+        return row.end() if row else 0
