@@ -47,7 +47,10 @@ def _lines(file: BinaryIO, name: str, column: str | None) -> Format:
 
 
 def _table(file: BinaryIO, name: str, column: str | None) -> Format:
-    table = Table(file, name)
+    try:
+        table = Table(file, name)
+    except ValueError as error:
+        raise DatasetError(f"--dataset: {error}") from None
     try:
         choose(table.columns, column)
     except ValueError as error:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from tokenswarm.errors import DatasetError
 from tokenswarm.workload.records import BEGINNING, BOM, MOST_RECORD_BYTES, TOO_LONG, Place, Record
 
 SUFFIXES: Final = (".csv", ".tsv")
@@ -21,7 +20,7 @@ csv.field_size_limit(MOST_RECORD_BYTES)  # else 128 KiB; the module knows no oth
 class Table:
     """The columns of a table, its records and the cells of each. `name` is for messages.
 
-    Raises DatasetError if the first line cannot be one of column names.
+    Raises ValueError if the first line cannot be one of column names.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -33,15 +32,15 @@ class Table:
         self._record = re.compile(cell + b"(?:" + self._delimiter.encode() + cell + rb")*+\n")
         header = next((record for record in self.records(file, beginning) if not record.blank), None)
         if header is None:
-            raise DatasetError(f"--dataset: nothing in {name} can be used. It is empty.")
+            raise ValueError(f"nothing in {name} can be used. It is empty.")
         place = header.place
         try:
             self.columns = tuple(cell.strip() for cell in self._cells(header))
         except ValueError as error:
-            raise DatasetError(f"{name}, line {place.line}: {error}; it must name the columns") from None
+            raise ValueError(f"{name}, line {place.line}: {error}; it must name the columns") from None
         twice = {column for column in self.columns if self.columns.count(column) > 1}
         if twice:
-            raise DatasetError(f"{name}: two columns have the name {', '.join(map(repr, sorted(twice)))}")
+            raise ValueError(f"{name}: two columns have the name {', '.join(map(repr, sorted(twice)))}")
         self.first = Place(place.offset + len(header.data), place.line + header.data.count(b"\n"))
         """Where the first row is."""
 

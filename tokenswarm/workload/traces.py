@@ -83,10 +83,13 @@ class Trace:
             self._file = open(path, "rb")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise DatasetError(f"the trace {path}: {error.strerror}") from None
-        self._table = self._open_table() if Path(path).suffix.lower() in SUFFIXES else None
-        self._records = lines(self._file) if self._table is None else self._table.records(self._file, self._table.first)
-        self._entries = self._read()
-        self._head = next(self._entries, None)  # so that what is no trace is said before any load
+        try:
+            self._table = self._open_table() if Path(path).suffix.lower() in SUFFIXES else None
+            self._entries = self._read()
+            self._head = next(self._entries, None)  # so that what is no trace is said before any load
+        except DatasetError:
+            self._file.close()
+            raise
 
     def __iter__(self) -> Iterator[TraceEntry]:
         return self
@@ -110,7 +113,10 @@ class Trace:
         self._left_out.close()
 
     def _open_table(self) -> Table:
-        table = Table(self._file, self._name)
+        try:
+            table = Table(self._file, self._name)
+        except ValueError as error:
+            raise DatasetError(f"the trace: {error}") from None
         try:
             self._kind = _kind_of(table.columns)
         except ValueError as error:
@@ -119,7 +125,8 @@ class Trace:
 
     def _read(self) -> Generator[TraceEntry]:
         bad, first = 0, ""
-        for record in self._records:
+        table, file = self._table, self._file
+        for record in lines(file) if table is None else table.records(file, table.first):
             if record.blank:
                 continue
             try:
