@@ -108,7 +108,7 @@ def test_a_bad_line_is_left_out_and_named_or_ends_it(tmp_path: Path, line: str) 
     assert f"left out: 1. trace.jsonl, line 5: {BAD[line]}" in told
     with pytest.raises(DatasetError) as raised:
         read(tmp_path, text, strict=True)
-    assert f"The trace: trace.jsonl, line 5: {BAD[line]}" in str(raised.value)
+    assert f"the trace trace.jsonl, line 5: {BAD[line]}" in str(raised.value)
     assert str(raised.value).endswith("(--dataset-errors fail)")
 
 

@@ -116,7 +116,8 @@ class Dataset:
         self._seed, self._once, self._strict = seed, once, strict
         self._system: Message | None = {"role": "system", "content": system_prompt} if system_prompt else None
         self._sampled = contents.order == SAMPLED
-        self._left_out = LeftOut("dataset (counted at each draw)" if self._sampled else "dataset", strict, tell)
+        told = "dataset (counted at each draw)" if self._sampled else "dataset"
+        self._left_out = LeftOut(told, "--dataset", strict, tell)
         self._dealt = self._round = 0
         self._sit(worker, workers)
         self._records = iter(()) if once and worker >= workers else self._next_round()

@@ -16,10 +16,12 @@ _log = logging.getLogger("tokenswarm")
 
 
 class LeftOut:
-    """What was left out of `what`; `strict`: nothing may be."""
+    """What was left out of a file; `strict`: nothing may be. `told` is what the file is called there, `raised` in an
+    error."""
 
-    def __init__(self, what: str, strict: bool, tell: Callable[[str], None]) -> None:
-        self._what = what
+    def __init__(self, told: str, raised: str, strict: bool, tell: Callable[[str], None]) -> None:
+        self._told = told
+        self._raised = raised
         self._strict = strict
         self._tell = tell
         self._count = 0
@@ -28,7 +30,7 @@ class LeftOut:
     def add(self, wrong: str) -> None:
         """One more; `wrong` has the file and the line. Raises DatasetError if nothing may be left out."""
         if self._strict:
-            raise DatasetError(f"The {self._what}: {wrong} (--dataset-errors fail)")
+            raise DatasetError(f"{self._raised} {wrong} (--dataset-errors fail)")
         self._count += 1
         if len(self._named) < MOST_NAMED and wrong not in self._named:
             self._named.append(wrong)
@@ -39,6 +41,6 @@ class LeftOut:
         if self._count:
             more = f"; and {self._count - len(self._named):,} more" if self._count > len(self._named) else ""
             self._tell(
-                f"Bad lines of the {self._what} that were left out: {self._count:,}. {'; '.join(self._named)}{more}"
+                f"Bad lines of the {self._told} that were left out: {self._count:,}. {'; '.join(self._named)}{more}"
             )
         self._count = 0

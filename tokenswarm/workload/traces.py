@@ -75,7 +75,7 @@ class Trace:
 
     def __init__(self, path: str, *, strict: bool = False, tell: Callable[[str], None]) -> None:
         self._name = Path(path).name
-        self._left_out = LeftOut("trace", strict, tell)
+        self._left_out = LeftOut("trace", "the trace", strict, tell)
         self._first: float | None = None
         self._at = 0.0
         self._kind: _Kind | None = None
