@@ -1,4 +1,5 @@
-"""Datasets: what a line may be, how lines are dealt out, and what becomes of bad ones. Runs: test_dataset_runs.py."""
+"""Datasets: what a line may be, how lines are dealt out, and what becomes of bad ones. Orders: test_dataset_order.py;
+columns: test_dataset_columns.py; runs: test_dataset_runs.py."""
 
 from __future__ import annotations
 
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 
 from tokenswarm.errors import DatasetError
 from tokenswarm.protocols.base import Message
-from tokenswarm.workload import arrays, dataset
-from tokenswarm.workload.dataset import MOST_BAD_AT_FIRST, MOST_RECORD_BYTES, Dataset
+from tokenswarm.workload import arrays, formats
+from tokenswarm.workload.dataset import Contents, Dataset
+from tokenswarm.workload.left_out import MOST_BAD_AT_FIRST
 from tokenswarm.workload.lines import read_line
 from tokenswarm.workload.prompts import Prompt
+from tokenswarm.workload.records import MOST_RECORD_BYTES, Record, line_marks, lines
 
 MIB = 1024 * 1024
 
@@ -39,9 +42,15 @@ def _text(line: Any) -> str:
 class Read(Dataset):
     """A dataset and what it told."""
 
-    def __init__(self, path: Path, worker: int = 0, workers: int = 1, **settings: Any) -> None:
+    def __init__(
+        self, path: Path, worker: int = 0, workers: int = 1, *, strict: bool = False, system_prompt: str | None = None
+    ) -> None:
         self.told: list[str] = []
-        super().__init__(str(path), worker=worker, workers=workers, tell=self.told.append, **settings)
+        contents = Contents(str(path), strict=strict)
+        tell = self.told.append
+        super().__init__(
+            contents, worker=worker, workers=workers, strict=strict, system_prompt=system_prompt, tell=tell
+        )
 
     def texts(self, count: int) -> list[str]:
         return [self.next().messages[-1]["content"] for _ in range(count)]
@@ -198,9 +207,11 @@ def test_nothing_to_ask_is_said_before_any_load(
         Read(written(tmp_path, *lines), strict=strict)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl.gz"])
-def test_what_is_not_read_is_said(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DatasetError, match="are not read"):
+@pytest.mark.parametrize(
+    ("name", "advice"), [("a.parquet", "to_json"), ("a.jsonl.gz", "unpack"), ("a.xlsx", "save the sheet as CSV")]
+)
+def test_what_is_not_read_is_said_with_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    with pytest.raises(DatasetError, match=f"are not read; .*{advice}"):
         Read(written(tmp_path, "x", name=name))
 
 
@@ -238,7 +249,7 @@ def test_a_worker_is_never_left_without_a_prompt(tmp_path: Path) -> None:
 def test_a_file_that_was_emptied_meanwhile_ends_the_run_instead_of_it(tmp_path: Path) -> None:
     path = written(tmp_path, '"one"', '"two"', '"three"')
     for workers in (1, 2, 3):
-        source = Dataset(str(path), worker=0, workers=workers, tell=print)
+        source = Read(path, 0, workers)
         source.next()
         kept = path.read_bytes()
         path.write_bytes(b"")
@@ -252,7 +263,7 @@ def test_a_file_that_was_emptied_meanwhile_ends_the_run_instead_of_it(tmp_path: 
 def test_a_line_that_shows_nothing_is_no_prompt(tmp_path: Path, line: str) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text(f"{line}\nhello", encoding="utf-8")
-    assert Dataset(str(path), worker=0, tell=print).next().messages[0]["content"] == "hello"
+    assert Read(path).next().messages[0]["content"] == "hello"
 
 
 def test_a_datasets_own_system_message_is_kept(tmp_path: Path) -> None:
@@ -340,10 +351,11 @@ def test_any_line_is_a_prompt_or_says_what_is_wrong(line: bytes) -> None:
 
 
 def test_a_format_is_an_entry_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def halves(file: Any) -> Any:
-        for record in dataset.lines(file):
+    def halves(file: Any, start: Any) -> Any:
+        for record in lines(file, start):
             for half in record.data.split(b"|"):
-                yield dataset.Record(record.line, half)
+                yield Record(record.place, half)
 
-    monkeypatch.setitem(dataset.FORMATS, ".halves", dataset.Format(halves, read_line))
+    form = formats.Format(halves, lambda record, identity: read_line(record.data, identity), line_marks)
+    monkeypatch.setitem(formats.FORMATS, ".halves", lambda file, name, column: form)
     assert Read(written(tmp_path, "a|b", "c", name="x.halves")).texts(3) == ["a", "b", "c"]

@@ -13,6 +13,8 @@ from locust_process import LocustProcess, headless, until_rows
 from simulator_process import Running
 from swarm_process import headless_swarm
 
+from tokenswarm.workload.dataset import Contents, Dataset
+
 TALK = [
     {"role": "system", "content": "Be kind."},
     {"role": "user", "content": "first"},
@@ -40,6 +42,18 @@ def conversations(run: LocustProcess) -> list[list[dict[str, str]]]:
     for row in run.rows():
         found.setdefault(row["conversation"], []).append(row)
     return [rows for rows in found.values() if len(rows) == 3 and all(row["status"] == "ok" for row in rows)]
+
+
+def test_a_table_is_asked_in_the_order_that_the_seed_says(tmp_path: Path, quick_simulator: Running) -> None:
+    path = tmp_path / "questions.csv"
+    path.write_text("prompt,Frage\n" + "".join(f'no,"{number}\nzwei"\n' for number in range(200)))
+    options = ("--dataset", str(path), "--dataset-column", "Frage", "--dataset-order", "shuffled", "--seed", "3")
+    run = until_rows(tmp_path, quick_simulator.url, 8, "-u", "1", "--save-responses", "--output-tokens", "3", *options)
+    messages = sent(run.run_dir)
+    asked = [messages[row["id"]]["messages"][0]["content"] for row in run.rows()]
+    source = Dataset(Contents(str(path), column="Frage", order="shuffled"), worker=0, seed=3, tell=print)
+    assert asked == [source.next().messages[0]["content"] for _ in asked]
+    assert asked != sorted(asked)
 
 
 @pytest.mark.parametrize("replies", ["server", "file"])
@@ -138,7 +152,8 @@ def test_fail_ends_the_run_at_the_first_bad_line(tmp_path: Path, quick_simulator
     [
         ("a.jsonl", "{}\n", "line 1: none of messages"),
         ("a.jsonl", "", "It is empty"),
-        ("a.csv", "prompt\n", ".csv files are not read"),
+        ("a.csv", "a,b\n1,2\n", "but 'a', 'b'; --dataset-column NAME"),
+        ("a.parquet", "PAR1", ".parquet files are not read"),
     ],
 )
 def test_a_dataset_that_cannot_be_used_is_refused(
@@ -151,6 +166,15 @@ def test_a_dataset_that_cannot_be_used_is_refused(
 
 
 def test_no_such_file_is_refused_with_the_other_options(tmp_path: Path) -> None:
-    run = headless(tmp_path, "http://127.0.0.1:9", "-u", "1", "--dataset", "none", "--seed", "x", exit_code=2)
+    options = ("--seed", "x", "--dataset-order", "sampled", "--dataset-once")
+    run = headless(tmp_path, "http://127.0.0.1:9", "-u", "1", "--dataset", "none", *options, exit_code=2)
     assert "--dataset 'none': no such file" in run.output
     assert "--seed" in run.output
+    assert "--dataset-once with --dataset-order sampled: what is drawn anew is not asked once" in run.output
+
+
+def test_a_column_of_no_file_is_refused(tmp_path: Path) -> None:
+    options = ("--dataset-column", "x", "--dataset-order", "backwards")
+    run = headless(tmp_path, "http://127.0.0.1:9", "-u", "1", *options, exit_code=2)
+    assert "--dataset-column says where in a --dataset FILE the prompts are: name the file too" in run.output
+    assert "--dataset-order 'backwards': must be one of sequential, shuffled, sampled" in run.output

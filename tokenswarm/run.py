@@ -6,7 +6,6 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import gevent
@@ -16,7 +15,7 @@ from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_
 from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
-from tokenswarm.traffic import Traffic, traffic_by_class
+from tokenswarm.traffic import ALL, Traffic, Workload, traffic_by_class
 from tokenswarm.transport.base import Client, Limits, Transport
 from tokenswarm.transport.function import FunctionTransport
 from tokenswarm.transport.http import FastTransport
@@ -74,11 +73,11 @@ class Run:
         place: Assignment,
         anchor: Anchor,
         sink: Callable[[Batch], None],
+        workloads: Mapping[str, Workload],
         before_tick: Callable[[Recorder], None] | None = None,
-        own_options: Mapping[str, Options] = MappingProxyType({}),
     ) -> None:
         """`place`: the run's id and this process's seat in it. `anchor`: the run's clock. `sink` takes a batch a
-        second; `before_tick` may correct the recorder's clock first. `own_options`: of user classes that have some."""
+        second; `before_tick` may correct the recorder's clock first. `workloads`: as `traffic.prepare` has them."""
         self.environment = environment
         self.options = options
         self.origins = origins
@@ -88,9 +87,7 @@ class Run:
         """No new task may begin."""
         self.finished = False
         """No request may begin."""
-        self._traffic, self._own_traffic = traffic_by_class(
-            options, own_options, place, lambda text: self.recorder.problem(text)
-        )
+        self._traffic = traffic_by_class(workloads, place, lambda text: self.recorder.problem(text))
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(
             place.run,
@@ -126,7 +123,7 @@ class Run:
 
     def traffic(self, user_class: type) -> Traffic:
         """What users of this class send."""
-        return self._own_traffic.get(user_class.__name__, self._traffic)
+        return self._traffic.get(user_class.__name__, self._traffic[ALL])
 
     def next_prompt(self, traffic: Traffic) -> Prompt:
         """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""
@@ -172,7 +169,7 @@ class Run:
         of which Locust is yet to be told."""
         self.stopping = self.finished = True
         self._ticker.kill(block=False)
-        for traffic in (self._traffic, *self._own_traffic.values()):
+        for traffic in self._traffic.values():
             traffic.supply.close()
         cut = self.recorder.finish()
         for client in self._clients:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import gevent
 import msgspec
@@ -15,7 +15,8 @@ from tokenswarm.options import Options, dataset, prompts
 from tokenswarm.protocols.base import Generation, Message
 from tokenswarm.recording.messages import Assignment
 from tokenswarm.workload.ahead import Ahead
-from tokenswarm.workload.dataset import Dataset
+from tokenswarm.workload.dataset import Contents, Dataset
+from tokenswarm.workload.order import SEQUENTIAL, SHUFFLED
 from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
 from tokenswarm.workload.synthetic import Prefix, Prefixes, Replayed, Synthetic, headed, made_unique, new_id
 from tokenswarm.workload.tokenizer import Estimate, LocalTokenizer, load
@@ -31,6 +32,17 @@ _OF_PROMPTS: Final = tuple(
 """Classes that differ in none of these take their prompts in turns from the same source."""
 
 
+ALL: Final = ""
+"""In the place of a class's name: those that have no options of their own."""
+
+
+class Workload(NamedTuple):
+    """What a class is to send: its options, and what its dataset holds, if it has one."""
+
+    options: Options
+    contents: Contents | None
+
+
 @functools.lru_cache(maxsize=8)
 def writer_by(tokenizer: Estimate | LocalTokenizer) -> Writer:
     """Made once, as that takes a tenth of a second. Raises WritingError."""
@@ -40,15 +52,15 @@ def writer_by(tokenizer: Estimate | LocalTokenizer) -> Writer:
 class Supply:
     """An endless stream of prompts, as the options want them, and what stands before a text of the user's own."""
 
-    def __init__(self, options: Options, place: Assignment, tell: Callable[[str], None], stream: str = "") -> None:
+    def __init__(self, workload: Workload, place: Assignment, tell: Callable[[str], None], stream: str = "") -> None:
         """`stream`: what sets its draws apart from those of other classes. Raises OptionError and DatasetError."""
-        self._options = options
+        options = self._options = workload.options
         self.tokenizer = load(options.tokenizer)
         self._prefixes = self._prefixes_ahead(place, stream)
         self._made: Ahead[Prompt] | None = None
         self._source: Source | None = None
         if options.input_tokens is None:
-            self._source = self._questions(place, tell, stream)
+            self._source = self._questions(workload.contents, place, tell, stream)
         else:
             synthetic = Synthetic(
                 writer_by(self.tokenizer),
@@ -128,25 +140,21 @@ class Supply:
         )
         return Ahead(prefixes.next)
 
-    def _questions(self, place: Assignment, tell: Callable[[str], None], stream: str) -> Source:
+    def _questions(
+        self, contents: Contents | None, place: Assignment, tell: Callable[[str], None], stream: str
+    ) -> Source:
         options = self._options
-        if options.dataset is None:
-            return PromptSource(
-                bundled_prompts(),
-                seed=options.seed,
-                worker=place.worker,
-                workers=place.workers,
-                system_prompt=options.system_prompt,
-                stream=stream,
-            )
-        return Dataset(
-            options.dataset,
-            worker=place.worker,
-            workers=place.workers,
-            system_prompt=options.system_prompt,
-            strict=options.dataset_errors == "fail",
-            tell=tell,
-        )
+        settings: dict[str, Any] = {
+            "seed": options.seed,
+            "stream": stream,
+            "worker": place.worker,
+            "workers": place.workers,
+            "once": options.dataset_once,
+            "system_prompt": options.system_prompt,
+        }
+        if contents is None:
+            return PromptSource(bundled_prompts(), order=options.dataset_order or SHUFFLED, **settings)
+        return Dataset(contents, strict=options.dataset_errors == "fail", tell=tell, **settings)
 
 
 class Traffic:
@@ -180,23 +188,45 @@ class Traffic:
 
 
 def traffic_by_class(
-    options: Options, own: Mapping[str, Options], place: Assignment, tell: Callable[[str], None]
-) -> tuple[Traffic, dict[str, Traffic]]:
-    """The traffic of all classes without options of their own, and those of the others by name. Raises OptionError and
-    DatasetError."""
-    common = Traffic(options, Supply(options, place, tell), place)
-    apart = {}
-    for name, theirs in own.items():
+    workloads: Mapping[str, Workload], place: Assignment, tell: Callable[[str], None]
+) -> dict[str, Traffic]:
+    """What users send, by the names of classes that have a workload of their own, and of `ALL` others. Raises
+    OptionError and DatasetError."""
+    common = workloads[ALL]
+    found = {ALL: Traffic(common.options, Supply(common, place, tell), place)}
+    for name, workload in workloads.items():
+        if name == ALL:
+            continue
         stream = f", class {name}"
-        same = all(getattr(theirs, field) == getattr(options, field) for field in _OF_PROMPTS)
-        supply = common.supply if same else Supply(theirs, place, tell, stream)
-        apart[name] = Traffic(theirs, supply, place, stream)
-    return common, apart
+        same = all(getattr(workload.options, field) == getattr(common.options, field) for field in _OF_PROMPTS)
+        supply = found[ALL].supply if same else Supply(workload, place, tell, stream)
+        found[name] = Traffic(workload.options, supply, place, stream)
+    return found
 
 
-def check(options: Options) -> None:
-    """Find out before the load what could not be sent: a file that is no tokenizer, a length that no text has. Raises
-    OptionError and WritingError."""
+def prepare(options: Options, own: Mapping[str, Options]) -> dict[str, Workload]:
+    """Workloads by user class, `ALL` for those without `own` options: whatever could not be sent is found out here,
+    before the load. Raises OptionError, DatasetError and WritingError."""
+    workloads = {name: Workload(each, _contents(each)) for name, each in {ALL: options, **own}.items()}
+    for workload in workloads.values():
+        _check_lengths(workload.options)
+    return workloads
+
+
+def _contents(options: Options) -> Contents | None:
+    """Of the dataset, if there is one. A large one takes seconds for an order that is not its own."""
+    if options.dataset is None:
+        return None
+    return Contents(
+        options.dataset,
+        column=options.dataset_column,
+        order=options.dataset_order or SEQUENTIAL,
+        strict=options.dataset_errors == "fail",
+    )
+
+
+def _check_lengths(options: Options) -> None:
+    """Raises OptionError on a file that is no tokenizer, and WritingError on a length that no text has."""
     tokenizer = load(options.tokenizer)
     draws = random.Random("check")
     start = new_id() if options.unique_prompts and options.system_prompt is None else ""

@@ -28,7 +28,7 @@ from msgspec import structs
 
 from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
-from tokenswarm.errors import DatasetError
+from tokenswarm.errors import DatasetError, Exhausted
 from tokenswarm.protocols.base import Message
 from tokenswarm.run import Run
 from tokenswarm.transport.base import Client
@@ -85,7 +85,7 @@ class ChatUser(User):
             raise StopUser("the run is over")
         try:
             return run.next_prompt(run.traffic(type(self)))
-        except DatasetError as error:
+        except (DatasetError, Exhausted) as error:
             raise StopUser(str(error)) from None
 
     def hold(self, prompt: Prompt, *, name: str | None = None, **changes: Any) -> list[Reply]:

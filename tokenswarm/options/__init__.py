@@ -61,7 +61,7 @@ TABLES: Final = (
     record.OPTIONS,
 )
 """In the order in which `tokenswarm options` shows them."""
-PROBLEMS: Final = (target.problems, limits.problems, prompts.problems, steps.problems)
+PROBLEMS: Final = (target.problems, limits.problems, dataset.problems, prompts.problems, steps.problems)
 """What finds contradictions between options that are good by themselves."""
 
 

@@ -58,6 +58,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     # dataset.py
     dataset: str | None = None
+    dataset_column: str | None = None
+    dataset_order: str | None = None
+    """None: a file's own order, and the bundled questions shuffled."""
+    dataset_once: bool = False
     dataset_errors: str = "skip"
     dataset_replies: str = "server"
     """Whose replies a conversation of the dataset carries along."""

@@ -20,7 +20,6 @@ from tokenswarm.run import Run, make_transport
 from tokenswarm.target import Target, check
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.origin import Origins
-from tokenswarm.workload.dataset import Dataset
 
 MOST_EXCEPTIONS: Final = 100
 """Different texts of exceptions that are told apart."""
@@ -35,16 +34,16 @@ class Loading:
         self.run: Run | None = None
         self._environment = environment
         self._checked: tuple[opts.Options, str, Target] | None = None
+        self._workloads: dict[str, traffic.Workload] = {}
         environment.events.user_error.add_listener(self._on_user_error)
 
     def check(self, options: opts.Options, origins: Origins) -> Target:
-        """The target, checked once for each change of host or options, and the dataset with it. Raises OptionError,
-        DatasetError and TargetError."""
-        if self._checked is None or self._checked[:2] != (options, origins.url):
-            for each in (options, *self._own_options().values()):
-                if each.dataset is not None:
-                    Dataset(each.dataset, worker=0, strict=each.dataset_errors == "fail", tell=_log.warning).close()
-                traffic.check(each)
+        """The target, checked once for each change of host, options or a dataset, which is looked through with it.
+        Raises OptionError, DatasetError and TargetError."""
+        changed = any(each.contents is not None and each.contents.changed() for each in self._workloads.values())
+        if changed or self._checked is None or self._checked[:2] != (options, origins.url):
+            own = parse_classes(self._environment.user_classes, self._environment.parsed_options)
+            self._workloads = traffic.prepare(options, own)
             target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
             for note in target.notes:
                 _log.warning(note)
@@ -62,8 +61,10 @@ class Loading:
     ) -> Run:
         """Users may run from now on."""
         _seed_global_generators(options.seed, place.worker)
-        own = self._own_options()
-        self.run = Run(self._environment, options, target.origins, target.model, place, anchor, sink, before_tick, own)
+        workloads = self._workloads
+        self.run = Run(
+            self._environment, options, target.origins, target.model, place, anchor, sink, workloads, before_tick
+        )
         gc.freeze()  # what is there now stays, and need not be looked at while tokens arrive
         return self.run
 
@@ -93,10 +94,6 @@ class Loading:
             _log.warning("Cutting what is in flight.")
         self._environment.stop_timeout = 0
         self._environment.runner.user_greenlets.kill(block=True, timeout=5)
-
-    def _own_options(self) -> dict[str, opts.Options]:
-        """Of user classes that have some. Raises OptionError."""
-        return parse_classes(self._environment.user_classes, self._environment.parsed_options)
 
     def _on_user_error(self, exception: BaseException, **_: Any) -> None:
         if self.run is None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 import msgspec
 
-_READ_BYTES: Final = 1024 * 1024
+from tokenswarm.workload.records import BEGINNING, BOM, MOST_RECORD_BYTES, Place, Record
+
+_READ_BYTES: Final = 64 * 1024
 _BETWEEN: Final = " \t\r\n,"
 _decode_first = msgspec.json.Decoder().decode
 _decode_next = json.JSONDecoder().raw_decode
@@ -17,24 +18,26 @@ _decode_next = json.JSONDecoder().raw_decode
 
 def begins(line: bytes) -> bool:
     """Whether a file with this first line is one array of prompts; else it is a line that is a conversation."""
-    if not line.lstrip(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    if not line.lstrip(BOM).lstrip().startswith(b"["):
         return False
     try:
-        value = _decode_first(line.removeprefix(codecs.BOM_UTF8))
+        value = _decode_first(line.removeprefix(BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True  # it goes on in the next line
     first = value[0] if value else None
     return isinstance(first, list) or (isinstance(first, dict) and not {"role", "from"} & first.keys())
 
 
-def elements(file: BinaryIO, most_bytes: int) -> Iterator[tuple[int, bytes, str]]:
-    """The number of its first line, an element as it stands, and what is wrong with it; the last is mostly nothing.
+def elements(file: BinaryIO, start: Place = BEGINNING) -> Iterator[Record]:
+    """The array's elements, from the one at `start`; what is wrong with the array, if anything, is the last.
 
-    Nothing follows an element that is no JSON, or is longer than `most_bytes`: nobody could say where it ends.
+    Nothing follows an element that is no JSON, or is too long: nobody could say where it ends.
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
-    text = decoder.decode(file.read(_READ_BYTES))
-    line, place = 1, text.find("[") + 1
+    base, line = start
+    file.seek(base)
+    # One character a byte: places in the text are places in the file, and what JSON is made of is ASCII.
+    text = file.read(_READ_BYTES).decode("latin-1")
+    place = text.find("[") + 1 if start == BEGINNING else 0
     while True:
         while place < len(text) and text[place] in _BETWEEN:
             line += text[place] == "\n"
@@ -48,18 +51,18 @@ def elements(file: BinaryIO, most_bytes: int) -> Iterator[tuple[int, bytes, str]
             complete = False
         if complete:
             element = text[place:end]
-            yield line, element.encode("utf-8", "surrogateescape"), ""
+            yield Record(Place(base + place, line), element.encode("latin-1"))
             line += element.count("\n")
             place = end
             continue
         # As much again as there is, so that a long element is not read over and over.
-        more = decoder.decode(file.read(max(_READ_BYTES, len(text) - place)))
-        if not more or len(text) - place > most_bytes:
-            excerpt = f"{text[place : place + 60]!r}…" if place < len(text) else "the end of the file"
-            yield (
-                line,
-                b"",
-                f"the array breaks off: here is no JSON value, or one of more than {most_bytes:,} bytes: {excerpt}",
-            )
+        more = file.read(max(_READ_BYTES, len(text) - place)).decode("latin-1")
+        if not more or len(text) - place > MOST_RECORD_BYTES:
+            yield Record(Place(base + place, line), b"", _broken(text[place : place + 60].encode("latin-1")))
             return
-        text, place = text[place:] + more, 0
+        base, text, place = base + place, text[place:] + more, 0
+
+
+def _broken(rest: bytes) -> str:
+    excerpt = f"{rest.decode(errors='replace')!r}…" if rest else "the end of the file"
+    return f"the array breaks off: here is no JSON value, or one of more than {MOST_RECORD_BYTES:,} bytes: {excerpt}"

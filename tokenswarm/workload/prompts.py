@@ -1,20 +1,31 @@
-"""The questions that come with the package, and the seeded, endless order in which they are asked.
+"""What a prompt is; the questions that come with the package, and the source that asks them in a seeded order.
 
 Not here: when a prompt is sent, how a protocol writes it down, and which model answers.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Annotated, Literal, Protocol
 
 import msgspec
-from msgspec import structs
 
-from tokenswarm.errors import TokenswarmError
+from tokenswarm.errors import Exhausted, TokenswarmError
 from tokenswarm.protocols.base import Message
+from tokenswarm.workload.order import SHUFFLED, Share
+
+__all__ = [
+    "Exhausted",
+    "Prompt",
+    "PromptSource",
+    "Question",
+    "Source",
+    "Turn",
+    "bundled_prompts",
+    "bundled_questions",
+    "parse_questions",
+]
 
 QUESTIONS_FILE = "questions.jsonl"
 
@@ -57,10 +68,10 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """An endless stream of prompts."""
+    """A stream of prompts, endless or not."""
 
     def next(self) -> Prompt:
-        """The next prompt. Raises DatasetError where the run must end."""
+        """The next prompt. Raises DatasetError where the run must end, and Exhausted where there is no other."""
 
     def close(self) -> None:
         """Nothing more is asked for."""
@@ -103,12 +114,13 @@ def bundled_prompts() -> list[Prompt]:
 
 
 class PromptSource:
-    """An endless stream of prompts: all of them in shuffled order, then all of them in another order, and so on.
+    """A stream of prompts, round after round, in one of `order.ORDERS`: shuffled is all of them in one order, then all
+    of them in another, and so on. `once`: one round.
 
-    Workers 0 to `workers` − 1 deal each order out among them, so that together they ask what one process would ask; a
-    worker with a higher number, which came later, has orders of its own. The same `seed`, `worker` and `workers` give
-    the same stream on every machine; another `stream`, another one. `system_prompt`, if any, is put before each
-    prompt's messages. Raises TokenswarmError if there are no prompts.
+    Workers 0 to `workers` − 1 deal each round out among them, so that together they ask what one process would ask; a
+    worker with a higher number, which came later, has rounds of its own, or none where each is asked once. The same
+    `seed`, `worker` and `workers` give the same prompts on every machine; another `stream`, others. `system_prompt`, if
+    any, is put before each prompt's messages. Raises TokenswarmError if there are no prompts.
     """
 
     def __init__(
@@ -118,30 +130,27 @@ class PromptSource:
         seed: int,
         worker: int,
         workers: int = 1,
+        order: str = SHUFFLED,
+        once: bool = False,
         system_prompt: str | None = None,
         stream: str = "",
     ) -> None:
         if not prompts:
             raise TokenswarmError("there are no prompts to send")
         system: tuple[Message, ...] = ({"role": "system", "content": system_prompt},) if system_prompt else ()
-        self._prompts = [structs.replace(prompt, messages=(*system, *prompt.messages)) for prompt in prompts]
-        shared = worker < workers
-        # A text seed is hashed with SHA-512, so no two of them meet, as sums of numbers would.
-        self._random = random.Random(f"seed {seed}{stream}" if shared else f"seed {seed}{stream}, worker {worker}")
-        self._hand, self._hands = (worker, workers) if shared else (0, 1)
-        self._dealt = 0
-        self._left: list[Prompt] = []
+        self._prompts = [msgspec.structs.replace(prompt, messages=(*system, *prompt.messages)) for prompt in prompts]
+        self._share = Share(order, len(prompts), seed=seed, worker=worker, workers=workers, stream=stream)
+        self._once = once
+        self._numbers = iter(()) if once and worker >= workers else self._share.round()
 
     def next(self) -> Prompt:
-        """The next prompt; it never runs out."""
-        while not self._left:
-            order = self._prompts.copy()
-            self._random.shuffle(order)
-            # Dealing goes on where it stopped, so that no worker is left out where prompts are few.
-            first = (self._hand - self._dealt) % self._hands
-            self._left = order[first :: self._hands][::-1]
-            self._dealt += len(order)
-        return self._left.pop()
+        """The next prompt. Raises Exhausted where each was asked once."""
+        while True:
+            for number in self._numbers:
+                return self._prompts[number]
+            if self._once:
+                raise Exhausted("every prompt has been asked once (--dataset-once)")
+            self._numbers = self._share.round()
 
     def close(self) -> None:
         """As `Source` has it."""
