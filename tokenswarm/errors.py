@@ -32,6 +32,10 @@ class DatasetError(TokenswarmError):
     """A dataset cannot be read, or a line of it cannot be used where none may be left out."""
 
 
+class Exhausted(TokenswarmError):
+    """A source of prompts that asks each record once has nothing more for this worker."""
+
+
 class RequestError(TokenswarmError):
     """One request failed. `error_class` is one of `record.ERROR_CLASSES`; the message is for people."""
 

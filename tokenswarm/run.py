@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gevent
 import msgspec
+from gevent.event import Event
 
-from tokenswarm.errors import DatasetError, OptionError, RequestError
+from tokenswarm.ending import DATASET
+from tokenswarm.errors import DatasetError, Exhausted, OptionError, RequestError
+from tokenswarm.load.allowance import Allowance, Reserved, deal
+from tokenswarm.load.part import Part
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
-from tokenswarm.protocols.base import Generation
+from tokenswarm.protocols.base import Generation, Message
 from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
@@ -88,6 +93,9 @@ class Run:
         """No new task may begin."""
         self.finished = False
         """No request may begin."""
+        self._news = Event()
+        """Something is to be told before the second is over."""
+        self.part = Part(_allowance(options, place), self._news.set)
         self._prompts = self._source(place)
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(
@@ -99,6 +107,9 @@ class Run:
             sink,
             options.save_responses,
         )
+        if place.worker >= place.workers and self.part.through:
+            self.recorder.problem("it came later, and has no share of --requests or --token-budget: it sends nothing")
+        self._said_too_small = False
         self._before_tick = before_tick
         if before_tick is not None:  # a run may end before its first second has
             before_tick(self.recorder)
@@ -123,13 +134,31 @@ class Run:
         return next((number for began, number in reversed(self._steps) if began <= instant), 0)
 
     def next_prompt(self) -> Prompt:
-        """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""
+        """The next prompt of the workload. Raises DatasetError where there can be none, and Exhausted where each was
+        given once; the run then ends."""
         try:
             return self._prompts.next()
+        except Exhausted:
+            self.part.use_up(DATASET)
+            raise
         except DatasetError as error:
-            self.stopping = True
+            self.stop()
             self.recorder.give_up(str(error))
             raise
+
+    def take(self, messages: Sequence[Message], generation: Generation) -> Reserved | None:
+        """Let a request through, which may have to wait for others to end. None: there is nothing left to send."""
+        allowance = self.part.allowance
+        size = 0
+        if allowance.counts_tokens:
+            with suppress(TypeError, ValueError):  # what cannot be written cannot be sent either; its row says why
+                size = len(msgspec.json.encode(messages))
+        reserved = self.part.take(size, generation.max_tokens)
+        if reserved is None and allowance.spent == 0 and allowance.needed and not self._said_too_small:
+            self._said_too_small = True
+            text = f"its share of --token-budget is less than the {allowance.needed:,} tokens that a request may cost"
+            self.recorder.problem(f"{text}: a token for each byte of the prompt, and the reply's most")
+        return reserved
 
     def next_request_id(self) -> str:
         """Unique over runs and workers; goes out as X-Request-Id. A UUID, since some servers refuse any other."""
@@ -177,11 +206,18 @@ class Run:
         """Text in which no key or expanded header value stands."""
         return redact(text, self._secrets)
 
+    def stop(self) -> None:
+        """No new task begins; what is in flight goes on."""
+        self.stopping = True
+        self.part.stop()
+
     def finish(self) -> list[InFlight]:
         """Every request gets its row and goes into a last batch. Switches no greenlet. Returns the calls that this cut,
         of which Locust is yet to be told."""
-        self.stopping = self.finished = True
+        self.stop()
+        self.finished = True
         self._ticker.kill(block=False)
+        self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
         self._prompts.close()
         cut = self.recorder.finish()
         for client in self._clients:
@@ -212,10 +248,13 @@ class Run:
         due = time.monotonic()
         while True:
             due = max(due + TICK_SECONDS, time.monotonic())
-            gevent.sleep(max(0.0, due - time.monotonic()))
+            self._news.wait(max(0.0, due - time.monotonic()))
+            due = min(due, time.monotonic())
+            self._news.clear()
             try:
                 if self._before_tick is not None:
                     self._before_tick(self.recorder)
+                self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
                 self.recorder.tick()
             except Exception as error:  # the next second may go better, and the rest of the run must be recorded
                 self.recorder.problem(f"A second could not be recorded: {error!r}")
@@ -223,3 +262,12 @@ class Run:
     def _user_counts(self) -> tuple[int, int]:
         runner = self.environment.runner
         return runner.user_count, runner.target_user_count
+
+
+def _allowance(options: Options, place: Assignment) -> Allowance:
+    """This process's share of what all of them may send."""
+    shares = (
+        None if total is None else deal(total, place.worker, place.workers)
+        for total in (options.requests, options.token_budget)
+    )
+    return Allowance(*shares)

@@ -18,16 +18,19 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from locust import User, task
 from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
-from tokenswarm.errors import DatasetError
+from tokenswarm.errors import DatasetError, Exhausted
+from tokenswarm.load.allowance import cost
 from tokenswarm.protocols.base import Message
+from tokenswarm.record import RequestRecord
 from tokenswarm.run import Run
 from tokenswarm.transport.base import Client
 from tokenswarm.workload.conversation import History
@@ -56,6 +59,10 @@ class ChatUser(User):
         self._lateness_ns = 0
         self._waited_at: int | None = None
         self._task_begins = True
+        self._at_work = False
+        """Whether a task is on that has sent something, or is about to."""
+        self._holding = False
+        """Whether the workload's own conversation is on: its waits end no task."""
         self._planned_wait = self.wait_time
         self.__dict__["wait_time"] = self._wait_time  # so that we learn when the next task is due
         self._planned_start = self.on_start
@@ -78,10 +85,16 @@ class ChatUser(User):
         run = self._current_run()
         if run.finished:
             raise StopUser("the run is over")
+        if run.part.used_up:
+            self._rest(run)
         try:
-            return run.next_prompt()
+            prompt = run.next_prompt()
+        except Exhausted:
+            self._rest(run)
         except DatasetError as error:
             raise StopUser(str(error)) from None
+        self._begin_work(run)
+        return prompt
 
     def hold(self, prompt: Prompt, *, name: str | None = None, **changes: Any) -> list[Reply]:
         """Send a prompt of the workload, and hold the whole conversation if it opens one: the user's turns one after
@@ -97,7 +110,9 @@ class ChatUser(User):
         replies: list[Reply] = []
         for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
             if replies:
+                self._holding = True
                 self.wait()  # type: ignore[no-untyped-call]
+                self._holding = False
                 self._begin_at_once()
             said = turn.reply if from_file else None
             replies.append(conversation.say(turn.messages, name=name, said=said, **changes))
@@ -165,22 +180,51 @@ class ChatUser(User):
         run = self._current_run()
         if run.finished or (run.stopping and self._task_begins):
             raise StopUser("the run is over")
+        if run.part.spent or (run.part.used_up and not self._at_work):
+            self._rest(run)
         self._task_begins = False
-        generation = run.generation(**changes)
+        self._begin_work(run)
+        generation, messages = run.generation(**changes), _messages(prompt, run)
+        reserved = run.take(messages, generation)
+        if reserved is None:
+            self._rest(run)
         if self._client is None:
             self._client = run.client()
         intended, parent = self._intended(), None
-        for attempt in range(run.options.retries + 1):
-            call = Call(run, self, self._client, _messages(prompt, run), generation, name, intended)
-            record = call.record
-            record.conversation, record.turn, record.parent = conversation, turn, parent
-            reply = call.run()
-            self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
-            if record.error_class not in RETRIED or attempt == run.options.retries or run.stopping:
-                break
-            parent = parent or record.id
-            gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
+        records: list[RequestRecord] = []
+        try:
+            for attempt in range(run.options.retries + 1):
+                call = Call(run, self, self._client, messages, generation, name, intended)
+                record = call.record
+                records.append(record)
+                record.conversation, record.turn, record.parent = conversation, turn, parent
+                reply = call.run()
+                self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
+                if record.error_class not in RETRIED or attempt == run.options.retries or run.stopping:
+                    break
+                parent = parent or record.id
+                gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
+        finally:
+            run.part.settle(reserved, cost(records))
         return reply
+
+    def _rest(self, run: Run) -> NoReturn:
+        """Nothing more is to be sent: stay, since Locust would make others of users that end, until the run is over."""
+        self._end_work()
+        if self._state != LOCUST_STATE_STOPPING:
+            self._state = LOCUST_STATE_WAITING  # so that a ramp-down need not wait for us
+            run.part.stopped.wait()
+        raise StopUser("the run is over")
+
+    def _begin_work(self, run: Run) -> None:
+        if not self._at_work:
+            self._at_work = True
+            run.part.begin()
+
+    def _end_work(self) -> None:
+        if self._at_work and self._run is not None:
+            self._at_work = False
+            self._run.part.end()
 
     def start(self, group: Any) -> Any:
         """Locust's own, and the user's connections are closed when it ends."""
@@ -195,6 +239,7 @@ class ChatUser(User):
         self._planned_start()
 
     def _ended(self, _: Any) -> None:
+        self._end_work()
         if self._run is not None and self._client is not None:
             self._run.forget(self._client)
 
@@ -208,6 +253,8 @@ class ChatUser(User):
 
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""
+        if not self._holding:
+            self._end_work()
         due = time.monotonic_ns()
         seconds = float(self._planned_wait())
         if seconds > 0:

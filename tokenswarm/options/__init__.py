@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tokenswarm.errors import OptionError
-from tokenswarm.options import dataset, goals, limits, prompts, record, steps, target, websocket
+from tokenswarm.options import dataset, ends, goals, limits, prompts, record, steps, target, websocket
 from tokenswarm.options.entry import Option, Reader, flag
 from tokenswarm.options.secrets import (
     KEY_VARIABLES,
@@ -57,6 +57,7 @@ TABLES: Final = (
     dataset.OPTIONS,
     prompts.OPTIONS,
     steps.OPTIONS,
+    ends.OPTIONS,
     goals.OPTIONS,
     record.OPTIONS,
 )

@@ -58,6 +58,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     # steps.py
     warmup: float | None = None
 
+    # ends.py
+    requests: int | None = None
+    """Over all workers together; so is the next."""
+    token_budget: int | None = None
+
     # goals.py
     fail_on: str | None = None
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from tokenswarm import ending
 from tokenswarm.record import one_line
 from tokenswarm.results import client_evidence, flow, steadiness
 from tokenswarm.results.distribution import PERCENTILES, unsure
@@ -68,7 +69,7 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
         yield Measured(rule="settling_cut", value=share, subject=f"{phases.wanted_warmup:.3g} s")
     stops = [boundary.time for boundary in run.info.boundaries if boundary.event == "stopping"]
     asked = run.info.load.run_time
-    if stops and asked:
+    if stops and asked and run.info.ended_by not in ending.BY_ITSELF:
         yield Measured(rule="stopped_early", value=(stops[0] - phases.start) / asked)
 
 

@@ -219,6 +219,7 @@ def _run(run: Run, phases: Phases) -> dict[str, Any]:
         "end_utc": info.end.utc if info.end else None,
         "seconds": phases.end - phases.start,
         "ended": run.ended,
+        "ended_by": info.ended_by,
         "protocols": protocols or [info.target.protocol] if info.target.protocol else protocols,
         "models": models or ([info.target.model] if info.target.model else []),
     }

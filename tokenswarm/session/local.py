@@ -9,7 +9,7 @@ from typing import Any
 from tokenswarm import options as opts
 from tokenswarm.errors import TokenswarmError
 from tokenswarm.recording.book import Book
-from tokenswarm.recording.messages import Assignment, Done, Step
+from tokenswarm.recording.messages import Assignment, Batch, Done, Step
 from tokenswarm.run import Run
 from tokenswarm.session.base import Session
 from tokenswarm.session.keeping import Keeping
@@ -23,7 +23,7 @@ class LocalSession(Session):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._loading = Loading(environment)
-        self._keeping = Keeping(environment, self.headless, self._take_step)
+        self._keeping = Keeping(environment, self.headless, self._take_step, self._look)
         self._origins: Origins | None = None
 
     @property
@@ -70,7 +70,7 @@ class LocalSession(Session):
             origins = self.origins(options)
             target = self._loading.check(options, origins)
             book = self._keeping.begin(options, origins, target.model, [""])
-            run = self._loading.begin(options, target, Assignment(run=book.run_id), book.started, book.take)
+            run = self._loading.begin(options, target, Assignment(run=book.run_id), book.started, self._take)
             self._origins = origins
         except TokenswarmError as error:
             self._keeping.end()
@@ -80,6 +80,14 @@ class LocalSession(Session):
         seat = book.join(hostname=socket.gethostname(), pid=os.getpid())
         book.ready(seat, target.model, "kernel" if run.transport.kernel_clock else "user")
         run.take_step(book.step)
+
+    def _take(self, batch: Batch) -> None:
+        if self.book is not None:
+            self.book.take(batch)
+            self._look()
+
+    def _look(self) -> None:
+        self._keeping.end_if_through()
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, origins = self.book, self._origins
@@ -94,7 +102,7 @@ class LocalSession(Session):
             self._loading.run.take_step(step)
 
     def _on_stopping(self, **_: Any) -> None:
-        self._keeping.stopping()
+        self._keeping.stopping(self.signalled)
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
@@ -107,6 +115,7 @@ class LocalSession(Session):
 
     def _on_quitting(self, **_: Any) -> None:
         """Before Locust fixes its exit code: drain, write everything, judge."""
+        self.signalled = True  # if it has not stopped before
         try:
             self.environment.runner.quit()
         except KeyboardInterrupt:

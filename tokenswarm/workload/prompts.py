@@ -12,8 +12,20 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
-from tokenswarm.errors import TokenswarmError
+from tokenswarm.errors import Exhausted, TokenswarmError
 from tokenswarm.protocols.base import Message
+
+__all__ = [
+    "Exhausted",
+    "Prompt",
+    "PromptSource",
+    "Question",
+    "Source",
+    "Turn",
+    "bundled_prompts",
+    "bundled_questions",
+    "parse_questions",
+]
 
 QUESTIONS_FILE = "questions.jsonl"
 
@@ -50,10 +62,10 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """An endless stream of prompts."""
+    """A stream of prompts, endless or not."""
 
     def next(self) -> Prompt:
-        """The next prompt. Raises DatasetError where the run must end."""
+        """The next prompt. Raises DatasetError where the run must end, and Exhausted where there is no other."""
 
     def close(self) -> None:
         """Nothing more is asked for."""
