@@ -26,8 +26,8 @@ WORDS: Final = {
     GAVE_UP: "it could not go on",
     NO_WORKERS: "no worker was left",
     REFUSED: "it was refused",
-    REQUESTS: "all requests of --requests were sent",
-    TOKEN_BUDGET: "the rest of --token-budget was not enough for another request",
+    REQUESTS: "all that --requests asks for was sent",
+    TOKEN_BUDGET: "what was left of --token-budget was not enough for another request",
     DATASET: "each prompt of the dataset was sent once",
     TRACE: "all of the trace was sent",
 }
