@@ -16,6 +16,7 @@ from gevent.event import Event
 from tokenswarm.ending import DATASET
 from tokenswarm.errors import DatasetError, Exhausted, OptionError, RequestError
 from tokenswarm.load.allowance import Allowance, Reserved, deal
+from tokenswarm.load.leaving import Leavers
 from tokenswarm.load.part import Part
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation, Message
@@ -96,6 +97,9 @@ class Run:
         self._news = Event()
         """Something is to be told before the second is over."""
         self.part = Part(_allowance(options, place), self._news.set)
+        self.leavers = Leavers(
+            options.cancel_rate or 0.0, options.cancel_after, options.patience, seed=options.seed, worker=place.worker
+        )
         self._prompts = self._source(place)
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(

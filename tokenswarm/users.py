@@ -29,6 +29,8 @@ from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
 from tokenswarm.errors import DatasetError, Exhausted
 from tokenswarm.load.allowance import cost
+from tokenswarm.load.leaving import After
+from tokenswarm.options.cancelling import after
 from tokenswarm.protocols.base import Message
 from tokenswarm.record import RequestRecord
 from tokenswarm.run import Run
@@ -136,11 +138,13 @@ class ChatUser(User):
         top_p: float | None = None,
         stream: bool | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        cancel_after: float | str | None = None,
     ) -> Reply:
         """Send a prompt (a text, a list of messages, or one of the workload's) and wait for the whole reply.
 
         What is left out comes from the command line. `name` is what Locust's tables call the request; left out, it is
-        the request's path. A failure does not raise: look at `reply.ok` and `reply.record`.
+        the request's path. `cancel_after`: leave after so many seconds, or with the 20th token (`"20t"`), as --cancel-after
+        has it. A failure does not raise: look at `reply.ok` and `reply.record`.
         """
         changes = {
             "model": model,
@@ -149,6 +153,7 @@ class ChatUser(User):
             "top_p": top_p,
             "stream": stream,
             "extra_body": extra_body,
+            "cancel_after": cancel_after,
         }
         return self._send(prompt, name, changes)
 
@@ -184,7 +189,9 @@ class ChatUser(User):
             self._rest(run)
         self._task_begins = False
         self._begin_work(run)
-        generation, messages = run.generation(**changes), _messages(prompt, run)
+        asked = dict(changes)
+        leaving = run.leavers.draw(_after(asked.pop("cancel_after", None)))
+        generation, messages = run.generation(**asked), _messages(prompt, run)
         reserved = run.take(messages, generation)
         if reserved is None:
             self._rest(run)
@@ -194,7 +201,7 @@ class ChatUser(User):
         records: list[RequestRecord] = []
         try:
             for attempt in range(run.options.retries + 1):
-                call = Call(run, self, self._client, messages, generation, name, intended)
+                call = Call(run, self, self._client, messages, generation, name, intended, leaving)
                 record = call.record
                 records.append(record)
                 record.conversation, record.turn, record.parent = conversation, turn, parent
@@ -296,6 +303,12 @@ class Conversation:
         if reply.ok:
             self._history.answered(prompt, reply.text if said is None else said)
         return reply
+
+
+def _after(given: float | str | None) -> After | None:
+    if given is None or isinstance(given, str):
+        return None if given is None else after(given)
+    return After(given, given)
 
 
 def _messages(prompt: str | Prompt | Sequence[Message], run: Run) -> list[Message]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tokenswarm.load.leaving import After
 from tokenswarm.protocols.websocket_chat import Shape
 
 
@@ -57,6 +58,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     # steps.py
     warmup: float | None = None
+
+    # cancelling.py
+    cancel_rate: float | None = None
+    cancel_after: After | None = None
+    patience: float | None = None
 
     # ends.py
     requests: int | None = None
