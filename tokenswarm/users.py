@@ -143,8 +143,8 @@ class ChatUser(User):
         """Send a prompt (a text, a list of messages, or one of the workload's) and wait for the whole reply.
 
         What is left out comes from the command line. `name` is what Locust's tables call the request; left out, it is
-        the request's path. `cancel_after`: leave after so many seconds, or with the 20th token (`"20t"`), as --cancel-after
-        has it. A failure does not raise: look at `reply.ok` and `reply.record`.
+        the request's path. `cancel_after`: leave after so many seconds, or with the 20th token (`"20t"`), as
+        --cancel-after has it. A failure does not raise: look at `reply.ok` and `reply.record`.
         """
         changes = {
             "model": model,
