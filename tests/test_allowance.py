@@ -40,6 +40,15 @@ def test_the_last_request_is_known_as_such_when_it_is_taken() -> None:
     assert allowance.open == 2
 
 
+def test_what_is_shed_counts_as_a_request() -> None:
+    allowance = Allowance(requests=2)
+    allowance.shed()
+    taken(allowance)
+    assert allowance.over == REQUESTS
+    allowance.shed()
+    assert allowance.open == 1
+
+
 def test_a_share_of_nothing_is_over_from_the_start() -> None:
     assert Allowance(requests=0).over == REQUESTS
     assert Allowance(tokens=0).over == TOKEN_BUDGET

@@ -107,11 +107,19 @@ class Allowance:
             return None
         self.open += 1
         self._set_aside += reserved.tokens
+        self._count()
+        return reserved
+
+    def shed(self) -> None:
+        """A request that was due is not sent; it counts as one, and costs nothing."""
+        if not self.over:
+            self._count()
+
+    def _count(self) -> None:
         if self._requests is not None:
             self._requests -= 1
             if self._requests == 0:
                 self.over = REQUESTS
-        return reserved
 
     def settle(self, reserved: Reserved, input_tokens: int | None, output_tokens: int | None) -> None:
         """The request has ended and cost so much. None: nobody told, so a prompt counts as what others of its size

