@@ -55,7 +55,7 @@ def ok_rows(run: Any) -> list[dict[str, str]]:
 
 
 def test_every_scenario_has_a_test() -> None:
-    assert {path.stem for path in SCENARIOS} == {"chat", "conversation", "poem", "shape", "think_time"}
+    assert {path.stem for path in SCENARIOS} == {"chat", "conversation", "impatient", "poem", "shape", "think_time"}
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
@@ -117,3 +117,11 @@ def test_shape_climbs_its_stairs_and_ends_the_run(run_scenario: Scenario) -> Non
         assert targets == sorted(set(targets))
         assert len(targets) >= 3
         assert targets[0] == 1
+
+
+def test_impatient_has_skimmers_who_leave_and_readers_who_stay(run_scenario: Scenario) -> None:
+    for run in run_scenario("impatient"):
+        ended = Counter((row["user_class"], row["status"]) for row in run.rows() if row["status"] != "incomplete")
+        assert ended["Skimmer", "cancelled"] > ended["Skimmer", "ok"], "few replies are shorter than that"
+        assert ended["Reader", "ok"] and not ended["Reader", "cancelled"]
+        assert {row["chunks"] for row in run.rows() if row["status"] == "cancelled"} == {"10"}
