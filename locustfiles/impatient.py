@@ -17,7 +17,7 @@ class Skimmer(ChatUser):
     weight = 2
 
     @task
-    def skim(self):
+    def skim(self) -> None:
         self.chat(self.next_prompt(), name="skimmed", cancel_after="10t")
 
 
