@@ -21,6 +21,7 @@ from tokenswarm.transport.base import Call, Limits
 from tokenswarm.transport.http import FastTransport
 from tokenswarm.transport.origin import parse_origin
 from tokenswarm.transport.reply import ReplyState
+from tokenswarm.transport.request import Leaving
 
 PROTOCOL = OpenAIChat()
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"  # delimited by the end of the connection
@@ -52,12 +53,14 @@ class Caller:
         self.asked = Generation(model=model, max_tokens=max_tokens, extra_body=extra_body)
         self.client = self.transport.client()
         self.tally = Tally()
+        self.leaving: Leaving | None = None
+        """Of the calls from now on."""
 
     def prepare(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         generation = msgspec.structs.replace(self.asked, stream=stream)
         wire = self.protocol.encode([{"role": "user", "content": prompt}], generation)
         line = Timeline(time.monotonic_ns())
-        return self.client.call(request(self.protocol, line, self.tally, stream, wire))
+        return self.client.call(request(self.protocol, line, self.tally, stream, wire, leaving=self.leaving))
 
     def call(self, stream: bool = True, prompt: str = "hi") -> Call[ReplyState]:
         call = self.prepare(stream, prompt)

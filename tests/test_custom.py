@@ -26,7 +26,7 @@ from tokenswarm.transport import function
 from tokenswarm.transport.base import Limits
 from tokenswarm.transport.function import FunctionCall, FunctionTransport
 from tokenswarm.transport.origin import function_origins
-from tokenswarm.transport.request import Request
+from tokenswarm.transport.request import Leaving, Request
 
 PROTOCOL = Custom()
 QUESTION: list[Message] = [{"role": "user", "content": "hi"}]
@@ -40,11 +40,13 @@ class User:
         self.client = self.transport.client()
         self.first_tokens = 0
 
-    def prepare(self, prompt: str = "hi", stream: bool = True, max_tokens: int | None = None) -> FunctionCall:
+    def prepare(
+        self, prompt: str = "hi", stream: bool = True, max_tokens: int | None = None, leaving: Leaving | None = None
+    ) -> FunctionCall:
         generation = Generation(model="m", stream=stream, max_tokens=max_tokens)
         wire = PROTOCOL.encode([{"role": "user", "content": prompt}], generation)
         line = Timeline(time.monotonic_ns())
-        return self.client.call(request(PROTOCOL, line, None, stream, wire, self._first))
+        return self.client.call(request(PROTOCOL, line, None, stream, wire, self._first, leaving=leaving))
 
     def call(self, prompt: str = "hi", stream: bool = True, max_tokens: int | None = None) -> FunctionCall:
         call = self.prepare(prompt, stream, max_tokens)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from test_messages import batch
 
@@ -118,3 +120,62 @@ def test_what_workers_tell_is_added_up() -> None:
     assert ledger.totals().ok == 4
     assert ledger.in_flight() == 6
     assert ledger.exceptions() == {"a": 5, "b": 5, "x": 2}
+
+
+def told(ledger: Ledger, index: int, **state: Any) -> None:
+    """A report of the worker with that seat."""
+    seat = next(seat for seat in ledger if seat.worker.index == index)
+    seat.take(batch(seq=seat.worker.batches, worker=index, **state))
+
+
+def through(ledger: Ledger, gone: tuple[int, ...] = (), spawned: bool = True) -> tuple[str, list[int]]:
+    why, idle = ledger.through(lambda seat: seat.worker.index in gone, spawned)
+    return why, [seat.worker.index for seat in idle]
+
+
+def two_at_work() -> Ledger:
+    ledger = Ledger(["a", "b"])
+    for index, name in enumerate("ab"):
+        ledger.join(name)
+        told(ledger, index, users=3, totals=Totals(started=5))
+    return ledger
+
+
+DRAINED = {"users": 3, "through": "requests", "drained": True, "totals": Totals(started=9)}
+
+
+def test_a_run_is_through_when_every_worker_is_and_nothing_is_in_flight() -> None:
+    ledger = two_at_work()
+    told(ledger, 0, **DRAINED)
+    assert through(ledger) == ("", [])
+    told(ledger, 1, **{**DRAINED, "drained": False})
+    assert through(ledger) == ("", []), "its last replies are still to come"
+    told(ledger, 1, **DRAINED)
+    assert through(ledger) == ("requests", [])
+
+
+def test_a_worker_that_is_gone_is_not_waited_for() -> None:
+    ledger = two_at_work()
+    assert through(ledger, gone=(1,)) == ("", [])
+    told(ledger, 0, **DRAINED)
+    assert through(ledger, gone=(1,)) == ("requests", [])
+
+
+def test_a_worker_without_users_is_not_waited_for_once_all_users_are_there() -> None:
+    ledger = Ledger(["a", "b"])
+    for index, name in enumerate("ab"):
+        ledger.join(name)
+        told(ledger, index, users=0)
+    told(ledger, 0, **DRAINED)
+    assert through(ledger, spawned=False) == ("", [])
+    assert through(ledger) == ("requests", [1])
+    told(ledger, 1, users=1)
+    assert through(ledger) == ("", [])
+
+
+def test_a_worker_that_has_not_reported_yet_is_waited_for() -> None:
+    ledger = Ledger(["a", "b"])
+    ledger.join("a")
+    ledger.join("b")
+    told(ledger, 0, **DRAINED)
+    assert through(ledger) == ("", [])

@@ -55,7 +55,8 @@ def ok_rows(run: Any) -> list[dict[str, str]]:
 
 
 def test_every_scenario_has_a_test() -> None:
-    assert {path.stem for path in SCENARIOS} == {"chat", "conversation", "mixed", "poem", "shape", "think_time"}
+    stems = {path.stem for path in SCENARIOS}
+    assert stems == {"chat", "conversation", "impatient", "mixed", "poem", "shape", "think_time"}
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
@@ -126,3 +127,11 @@ def test_shape_ramps_up_and_spikes_and_ends_the_run(run_scenario: Scenario) -> N
         moments = run.json("run.json")["boundaries"]
         assert [moment["users"] for moment in moments if moment["event"] == "spawned"] == [4, 12, 4]
         assert {row["step"] for row in run.rows()} == {"0", "1", "2"}
+
+
+def test_impatient_has_skimmers_who_leave_and_readers_who_stay(run_scenario: Scenario) -> None:
+    for run in run_scenario("impatient"):
+        ended = Counter((row["user_class"], row["status"]) for row in run.rows() if row["status"] != "incomplete")
+        assert ended["Skimmer", "cancelled"] > ended["Skimmer", "ok"], "few replies are shorter than that"
+        assert ended["Reader", "ok"] and not ended["Reader", "cancelled"]
+        assert {row["chunks"] for row in run.rows() if row["status"] == "cancelled"} == {"10"}

@@ -10,7 +10,7 @@ from typing import Any
 from tokenswarm.protocols.base import Decoder, WireProtocol, WireRequest
 from tokenswarm.timing import Clock, Tally, Timeline
 from tokenswarm.transport.exchange import HttpExchange
-from tokenswarm.transport.request import Request
+from tokenswarm.transport.request import Leaving, Request
 
 MS = 1_000_000
 REQUEST_ID = "5b1c0d3e-0000-4000-8000-000000000001"
@@ -24,6 +24,7 @@ def request(
     wire: WireRequest | None = None,
     on_first_token: Callable[[], None] | None = None,
     decoder: Decoder | None = None,
+    leaving: Leaving | None = None,
 ) -> Request:
     """One request; what is sent matters only to those who send it."""
     return Request(
@@ -33,6 +34,7 @@ def request(
         timeline=timeline,
         tally=tally or Tally(),
         on_first_token=on_first_token,
+        leaving=leaving,
         expect_stream=expect_stream,
     )
 

@@ -18,7 +18,7 @@ from tokenswarm.record import RequestRecord
 from tokenswarm.timing import Timeline
 from tokenswarm.transport import base
 from tokenswarm.transport.reply import ReplyState
-from tokenswarm.transport.request import Request
+from tokenswarm.transport.request import Leaving, Request
 
 if TYPE_CHECKING:
     from tokenswarm.run import Run
@@ -64,6 +64,7 @@ class Call:
         generation: Generation,
         name: str | None,
         intended: int | None,
+        leaving: Leaving | None = None,
     ) -> None:
         self.record = RequestRecord(
             id=run.next_request_id(),
@@ -81,6 +82,7 @@ class Call:
         self._client = client
         self._generation = msgspec.structs.replace(generation, request_id=self.record.id)
         self._name = name
+        self._leaving = leaving
         self._http: base.Call[ReplyState] | None = None
         self._ended = False
 
@@ -91,8 +93,11 @@ class Call:
         try:
             http = self._begin()
             http.run()
-            error = http.exchange.error or self._run.cut_short(self._generation.model, http.exchange)
-            status = _status_of(error)
+            if http.exchange.left:
+                status, self.record.error = rec.CANCELLED, http.exchange.left
+            else:
+                error = http.exchange.error or self._run.cut_short(self._generation.model, http.exchange)
+                status = _status_of(error)
         except RequestError as raised:
             status, error = rec.FAILED, raised
         except (gevent.GreenletExit, KeyboardInterrupt, SystemExit):
@@ -149,6 +154,7 @@ class Call:
             timeline=self.timeline,
             tally=self._run.recorder.current_tally(),
             on_first_token=self._first_token,
+            leaving=self._leaving,
             expect_stream=self._generation.stream,
         )
         return self._client.call(request)

@@ -32,12 +32,12 @@ class DatasetError(TokenswarmError):
     """A dataset or a trace cannot be read, or a line of it cannot be used where none may be left out."""
 
 
-class Exhausted(TokenswarmError):
-    """A source of prompts that asks each record once has nothing more for this worker."""
-
-
 class WritingError(DatasetError):
     """A prompt cannot be made up as it is wanted."""
+
+
+class Exhausted(TokenswarmError):
+    """A source of prompts that asks each record once has nothing more for this worker."""
 
 
 class RequestError(TokenswarmError):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gevent
+import msgspec
+from gevent.event import Event
 
-from tokenswarm.errors import DatasetError, OptionError, RequestError
+from tokenswarm.ending import DATASET
+from tokenswarm.errors import DatasetError, Exhausted, OptionError, RequestError
+from tokenswarm.load.allowance import Allowance, Reserved, deal
+from tokenswarm.load.leaving import Leavers
+from tokenswarm.load.part import Part
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
+from tokenswarm.protocols.base import Generation, Message
 from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
@@ -88,6 +96,12 @@ class Run:
         self.finished = False
         """No request may begin."""
         self._traffic = traffic_by_class(workloads, place, lambda text: self.recorder.problem(text))
+        self._news = Event()
+        """Something is to be told before the second is over."""
+        self.part = Part(_allowance(options, place), self._news.set)
+        self.leavers = Leavers(
+            options.cancel_rate or 0.0, options.cancel_after, options.patience, seed=options.seed, worker=place.worker
+        )
         self.transport = make_transport(options, origins)
         self.recorder = Recorder(
             place.run,
@@ -98,6 +112,9 @@ class Run:
             sink,
             options.save_responses,
         )
+        if place.worker >= place.workers and self.part.through:
+            self.recorder.problem("it came later, and has no share of --requests or --token-budget: it sends nothing")
+        self._said_too_small = False
         self._before_tick = before_tick
         if before_tick is not None:  # a run may end before its first second has
             before_tick(self.recorder)
@@ -126,13 +143,31 @@ class Run:
         return self._traffic.get(user_class.__name__, self._traffic[ALL])
 
     def next_prompt(self, traffic: Traffic) -> Prompt:
-        """The next prompt of the workload. Raises DatasetError where there can be none; the run then ends."""
+        """The next prompt of the workload. Raises DatasetError where there can be none, and Exhausted where each was
+        given once; the run then ends."""
         try:
             return traffic.supply.next()
+        except Exhausted:
+            self.part.use_up(DATASET)
+            raise
         except DatasetError as error:
-            self.stopping = True
+            self.stop()
             self.recorder.give_up(str(error))
             raise
+
+    def take(self, messages: Sequence[Message], generation: Generation) -> Reserved | None:
+        """Let a request through, which may have to wait for others to end. None: there is nothing left to send."""
+        allowance = self.part.allowance
+        size = 0
+        if allowance.counts_tokens:
+            with suppress(TypeError, ValueError):  # what cannot be written cannot be sent either; its row says why
+                size = len(msgspec.json.encode(messages))
+        reserved = self.part.take(size, generation.max_tokens)
+        if reserved is None and allowance.spent == 0 and allowance.needed and not self._said_too_small:
+            self._said_too_small = True
+            text = f"its share of --token-budget is less than the {allowance.needed:,} tokens that a request may cost"
+            self.recorder.problem(f"{text}: a token for each byte of the prompt, and the reply's most")
+        return reserved
 
     def next_request_id(self) -> str:
         """Unique over runs and workers; goes out as X-Request-Id. A UUID, since some servers refuse any other."""
@@ -164,11 +199,18 @@ class Run:
         """Text in which no key or expanded header value stands."""
         return redact(text, self._secrets)
 
+    def stop(self) -> None:
+        """No new task begins; what is in flight goes on."""
+        self.stopping = True
+        self.part.stop()
+
     def finish(self) -> list[InFlight]:
         """Every request gets its row and goes into a last batch. Switches no greenlet. Returns the calls that this cut,
         of which Locust is yet to be told."""
-        self.stopping = self.finished = True
+        self.stop()
+        self.finished = True
         self._ticker.kill(block=False)
+        self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
         for traffic in self._traffic.values():
             traffic.supply.close()
         cut = self.recorder.finish()
@@ -181,10 +223,13 @@ class Run:
         due = time.monotonic()
         while True:
             due = max(due + TICK_SECONDS, time.monotonic())
-            gevent.sleep(max(0.0, due - time.monotonic()))
+            self._news.wait(max(0.0, due - time.monotonic()))
+            due = min(due, time.monotonic())
+            self._news.clear()
             try:
                 if self._before_tick is not None:
                     self._before_tick(self.recorder)
+                self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
                 self.recorder.tick()
             except Exception as error:  # the next second may go better, and the rest of the run must be recorded
                 self.recorder.problem(f"A second could not be recorded: {error!r}")
@@ -192,3 +237,12 @@ class Run:
     def _user_counts(self) -> tuple[int, int]:
         runner = self.environment.runner
         return runner.user_count, runner.target_user_count
+
+
+def _allowance(options: Options, place: Assignment) -> Allowance:
+    """This process's share of what all of them may send."""
+    shares = (
+        None if total is None else deal(total, place.worker, place.workers)
+        for total in (options.requests, options.token_budget)
+    )
+    return Allowance(*shares)

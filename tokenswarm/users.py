@@ -19,17 +19,22 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from locust import User, task
 from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from msgspec import structs
 
 from tokenswarm import plugin
 from tokenswarm.call import Call, Reply
 from tokenswarm.errors import DatasetError, Exhausted
+from tokenswarm.load.allowance import cost
+from tokenswarm.load.leaving import After
+from tokenswarm.options.cancelling import after
 from tokenswarm.protocols.base import Message
+from tokenswarm.record import RequestRecord
 from tokenswarm.run import Run
 from tokenswarm.transport.base import Client
 from tokenswarm.workload.conversation import History
@@ -61,6 +66,10 @@ class ChatUser(User):
         self._lateness_ns = 0
         self._waited_at: int | None = None
         self._task_begins = True
+        self._at_work = False
+        """Whether a task is on that has sent something, or is about to."""
+        self._holding = False
+        """Whether the workload's own conversation is on: its waits end no task."""
         self._planned_wait = self.wait_time
         self.__dict__["wait_time"] = self._wait_time  # so that we learn when the next task is due
         self._planned_start = self.on_start
@@ -83,10 +92,16 @@ class ChatUser(User):
         run = self._current_run()
         if run.finished:
             raise StopUser("the run is over")
+        if run.part.used_up:
+            self._rest(run)
         try:
-            return run.next_prompt(run.traffic(type(self)))
-        except (DatasetError, Exhausted) as error:
+            prompt = run.next_prompt(run.traffic(type(self)))
+        except Exhausted:
+            self._rest(run)
+        except DatasetError as error:
             raise StopUser(str(error)) from None
+        self._begin_work(run)
+        return prompt
 
     def hold(self, prompt: Prompt, *, name: str | None = None, **changes: Any) -> list[Reply]:
         """Send a prompt of the workload, and hold the whole conversation if it opens one: the user's turns one after
@@ -102,7 +117,9 @@ class ChatUser(User):
         replies: list[Reply] = []
         for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
             if replies:
+                self._holding = True
                 self.wait()  # type: ignore[no-untyped-call]
+                self._holding = False
                 self._begin_at_once()
             said = turn.reply if from_file else None
             replies.append(conversation.say(turn.messages, name=name, said=said, **changes))
@@ -126,11 +143,13 @@ class ChatUser(User):
         top_p: float | None = None,
         stream: bool | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        cancel_after: float | str | None = None,
     ) -> Reply:
         """Send a prompt (a text, a list of messages, or one of the workload's) and wait for the whole reply.
 
         What is left out comes from the command line. `name` is what Locust's tables call the request; left out, it is
-        the request's path. A failure does not raise: look at `reply.ok` and `reply.record`.
+        the request's path. `cancel_after`: leave after so many seconds, or with the 20th token (`"20t"`), as
+        --cancel-after has it. A failure does not raise: look at `reply.ok` and `reply.record`.
         """
         changes = {
             "model": model,
@@ -139,6 +158,7 @@ class ChatUser(User):
             "top_p": top_p,
             "stream": stream,
             "extra_body": extra_body,
+            "cancel_after": cancel_after,
         }
         return self._send(prompt, name, changes)
 
@@ -172,25 +192,56 @@ class ChatUser(User):
         run = self._current_run()
         if run.finished or (run.stopping and self._task_begins):
             raise StopUser("the run is over")
+        if run.part.spent or (run.part.used_up and not self._at_work):
+            self._rest(run)
         self._task_begins = False
+        self._begin_work(run)
+        wanted = dict(changes)
+        leaving = run.leavers.draw(_after(wanted.pop("cancel_after", None)))
         traffic = run.traffic(type(self))
         asked = traffic.supply.of(prompt)
-        generation = traffic.generation(run.model, run.protocol.streams, asked, changes)
+        generation = traffic.generation(run.model, run.protocol.streams, asked, wanted)
+        reserved = run.take(asked.messages, generation)
+        if reserved is None:
+            self._rest(run)
         if self._client is None:
             self._client = run.client()
         intended, parent = self._intended(), None
-        for attempt in range(run.options.retries + 1):
-            call = Call(run, self, self._client, asked.messages, generation, name, intended)
-            record = call.record
-            record.asked_input_tokens, record.prefix_tokens = asked.input_tokens, asked.prefix_tokens
-            record.conversation, record.turn, record.parent = conversation, turn, parent
-            reply = call.run()
-            self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
-            if record.error_class not in RETRIED or attempt == run.options.retries or run.stopping:
-                break
-            parent = parent or record.id
-            gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
+        records: list[RequestRecord] = []
+        try:
+            for attempt in range(run.options.retries + 1):
+                call = Call(run, self, self._client, asked.messages, generation, name, intended, leaving)
+                record = call.record
+                records.append(record)
+                record.asked_input_tokens, record.prefix_tokens = asked.input_tokens, asked.prefix_tokens
+                record.conversation, record.turn, record.parent = conversation, turn, parent
+                reply = call.run()
+                self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
+                if record.error_class not in RETRIED or attempt == run.options.retries or run.stopping:
+                    break
+                parent = parent or record.id
+                gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
+        finally:
+            run.part.settle(reserved, cost(records))
         return reply
+
+    def _rest(self, run: Run) -> NoReturn:
+        """Nothing more is to be sent: stay, since Locust would make others of users that end, until the run is over."""
+        self._end_work()
+        if self._state != LOCUST_STATE_STOPPING:
+            self._state = LOCUST_STATE_WAITING  # so that a ramp-down need not wait for us
+            run.part.stopped.wait()
+        raise StopUser("the run is over")
+
+    def _begin_work(self, run: Run) -> None:
+        if not self._at_work:
+            self._at_work = True
+            run.part.begin()
+
+    def _end_work(self) -> None:
+        if self._at_work and self._run is not None:
+            self._at_work = False
+            self._run.part.end()
 
     def start(self, group: Any) -> Any:
         """Locust's own, and the user's connections are closed when it ends."""
@@ -205,6 +256,7 @@ class ChatUser(User):
         self._planned_start()
 
     def _ended(self, _: Any) -> None:
+        self._end_work()
         if self._run is not None and self._client is not None:
             self._run.forget(self._client)
 
@@ -218,6 +270,8 @@ class ChatUser(User):
 
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""
+        if not self._holding:
+            self._end_work()
         due = time.monotonic_ns()
         seconds = float(self._planned_wait())
         if seconds > 0:
@@ -264,3 +318,9 @@ class Conversation:
         if reply.ok:
             self._history.answered(prompt, reply.text if said is None else said)
         return reply
+
+
+def _after(given: float | str | None) -> After | None:
+    if given is None or isinstance(given, str):
+        return None if given is None else after(given)
+    return After(given, given)

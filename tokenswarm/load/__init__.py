@@ -1,1 +1,1 @@
-"""When requests are sent: how many users there are, and from when to when."""
+"""When requests go out, how many, and until when: shapes, arrivals, ends, users who leave, the search for capacity."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tokenswarm.errors import OptionError
-from tokenswarm.options import dataset, goals, limits, prompts, record, steps, target, websocket
+from tokenswarm.options import cancelling, dataset, ends, goals, limits, prompts, record, steps, target, websocket
 from tokenswarm.options.entry import Option, Reader, flag
 from tokenswarm.options.secrets import (
     KEY_VARIABLES,
@@ -57,11 +57,20 @@ TABLES: Final = (
     dataset.OPTIONS,
     prompts.OPTIONS,
     steps.OPTIONS,
+    cancelling.OPTIONS,
+    ends.OPTIONS,
     goals.OPTIONS,
     record.OPTIONS,
 )
 """In the order in which `tokenswarm options` shows them."""
-PROBLEMS: Final = (target.problems, limits.problems, dataset.problems, prompts.problems, steps.problems)
+PROBLEMS: Final = (
+    target.problems,
+    limits.problems,
+    dataset.problems,
+    prompts.problems,
+    cancelling.problems,
+    steps.problems,
+)
 """What finds contradictions between options that are good by themselves."""
 
 

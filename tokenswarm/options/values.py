@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tokenswarm.load.leaving import After
 from tokenswarm.protocols.websocket_chat import Shape
 from tokenswarm.workload.lengths import Lengths
 
@@ -85,6 +86,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The users of each."""
     step_time: float = 60.0
     warmup: float | Ended | None = None
+
+    # cancelling.py
+    cancel_rate: float | None = None
+    cancel_after: After | None = None
+    patience: float | None = None
+
+    # ends.py
+    requests: int | None = None
+    """Over all workers together; so is the next."""
+    token_budget: int | None = None
 
     # goals.py
     fail_on: str | None = None

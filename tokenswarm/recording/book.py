@@ -53,6 +53,8 @@ class Book:
         self.problems: list[str] = []
         self.gave_up = False
         """Whether a worker has said that the run cannot go on; why is one of the problems."""
+        self.ended_by = ""
+        """What ended the run, of `ending.WORDS`; empty while it lasts."""
         self.rows_written = 0
         self.rows_lost = 0
         self.started = Anchor(time.time_ns(), time.monotonic_ns())
@@ -74,6 +76,7 @@ class Book:
         self._asked = -1
         self.step = Step(run=self.run_id, serial=0, number=0, users=0, at=self.now())
         """The latest."""
+        self._through = False
         self._boundary("start", 0)
         self.note_target()
         self._write_manifest()
@@ -171,10 +174,29 @@ class Book:
             if lines and (name != RESPONSES or self.options.save_responses):
                 self._append(name, lines)
         self.rows_written += batch.row_count
+        # Who never had anything to send changes nothing.
+        if batch.through and batch.totals.started and not self._through:
+            self._through = True
+            self._boundary("through", self._asked)
         ending = f"The load ends here. {batch.gave_up}" if batch.gave_up and not self.gave_up else ""
         self.gave_up = self.gave_up or bool(ending)
         for text in filter(None, (*batch.problems, ending)):
             self.problem(f"{_named(seat)}: {one_line(text)}" if seat.worker.client_id else text)
+
+    @property
+    def shares(self) -> str:
+        """The options of which each worker has a share; empty without."""
+        options = self.options
+        named = {"--requests": options.requests, "--token-budget": options.token_budget}
+        return " and ".join(name for name, value in named.items() if value)
+
+    def note_idle(self, seat: Seat) -> None:
+        """The run ends, and this worker never had users."""
+        of = self.shares or "what was to be sent"
+        self.problem(
+            f"{_named(seat)} never had users, and its share of {of} was not sent: ask for as many users as there are "
+            "workers, or more."
+        )
 
     def problem(self, text: str) -> None:
         """Something went wrong that the run must tell: on the console now, in run.json at the end."""
@@ -266,6 +288,8 @@ class Book:
         if worker.in_flight:
             text += f", and {worker.in_flight} requests were in flight then"
         self.problem(f"{text}. What it did since is not in this run.")
+        if self.shares:
+            self.problem(f"{_named(seat)} had a share of {self.shares}, and the rest of it was not sent.")
         if seat.missing:
             self.problem(f"{_named(seat)}: {seat.missing} of its reports, of a second each, are missing.")
 
@@ -307,6 +331,7 @@ class Book:
             "workers": [msgspec.to_builtins(seat.worker) for seat in self.ledger],
             "start": manifest.instant(anchor.wall_ns, anchor.monotonic_ns),
             "end": None if ended is None else manifest.instant(anchor.wall_ns + ended - anchor.monotonic_ns, ended),
+            "ended_by": self.ended_by or None,
             "boundaries": self._boundaries,
             "scraped": [msgspec.to_builtins(state) for state in self.sources],
             "rows": {"written": self.rows_written, "lost": self.rows_lost},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +54,10 @@ class Seat:
         self.heard = 0.0
         """When anything came from it, on whatever clock the caller uses."""
         self.said_to_be_silent = False
+        self.users = 0
+        self.through = ""
+        self.drained = False
+        """As its last batch has them."""
         self.pid_here: int | None = None
         """Its process, if that is one of this machine."""
         self._next = 0
@@ -83,6 +87,7 @@ class Seat:
             self._next = batch.seq + 1
             self.totals, self.exceptions = batch.totals, batch.exceptions
             worker.in_flight = batch.in_flight
+            self.users, self.through, self.drained = batch.users, batch.through, batch.drained
             worker.clock_offset_ms = batch.offset_ns / 1e6
         worker.clock_uncertainty_ms = max(worker.clock_uncertainty_ms, batch.uncertainty_ns / 1e6)
         worker.batches += 1
@@ -133,6 +138,23 @@ class Ledger:
     def absent(self) -> list[str]:
         """Clients that were there at the start and never took their seat."""
         return [client_id for client_id, index in self._order.items() if index not in self._seats]
+
+    def through(self, gone: Callable[[Seat], bool], spawned: bool) -> tuple[str, list[Seat]]:
+        """Why nobody has anything more to send, with nothing in flight, and empty while somebody has; and who never
+        had users, though there would have been something to send.
+
+        `gone`: whether nothing is to be expected from that seat. `spawned`: all users that were asked for are there, so
+        that whoever has none gets none.
+        """
+        here = [seat for seat in self if not gone(seat)]
+        at_work = [seat for seat in here if not seat.drained]
+        idle = [
+            seat for seat in at_work if spawned and seat.worker.batches and not seat.users and not seat.totals.started
+        ]
+        ended = [seat for seat in self if seat.drained]
+        if not ended or len(at_work) > len(idle):
+            return "", []
+        return max(ended, key=lambda seat: seat.totals.started).through, idle
 
     def totals(self) -> Totals:
         """Of all workers together."""

@@ -121,6 +121,12 @@ class Batch(Message, frozen=True, tag="tokenswarm-batch"):
     """New ones, as sentences."""
     gave_up: str = ""
     """Why the run cannot go on."""
+    users: Count = 0
+    """That run there now."""
+    through: str = ""
+    """Why this process has nothing more to send, or less than its users would; empty while it has."""
+    drained: bool = False
+    """Whether it has nothing more to send, and all that it sent has ended."""
     offset_ns: int = 0
     """The worker's wall clock − the master's."""
     uncertainty_ns: Count = 0

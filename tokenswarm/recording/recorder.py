@@ -52,6 +52,9 @@ class Recorder:
         self.totals = Totals()
         self.exceptions: Counter[str] = Counter()
         """What the locustfile's own code raised."""
+        self.through = ""
+        self.drained = False
+        """As `Batch` has them."""
         self.offset_ns = 0
         self.uncertainty_ns = 0
         self._users = users
@@ -139,6 +142,9 @@ class Recorder:
                 exceptions=dict(self.exceptions),
                 problems=problems,
                 gave_up=self._gave_up,
+                users=self._users()[0],
+                through=self.through,
+                drained=self.drained,
                 offset_ns=self.offset_ns,
                 uncertainty_ns=self.uncertainty_ns,
             )

@@ -60,6 +60,7 @@ def _title(summary: dict[str, Any]) -> list[str]:
     lines = [
         f"{plain(run['run_id'])}: {plain(target['host'] or 'target unknown')}, {models}",
         wording.what_ran(summary),
+        *filter(None, [wording.how_it_ended(summary)]),
     ]
     if target["simulator"]:
         bar = "!" * width(SIMULATOR)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from tokenswarm import ending
 from tokenswarm.record import one_line
 from tokenswarm.results import client_evidence, flow, steadiness
 from tokenswarm.results.distribution import PERCENTILES, unsure
@@ -33,7 +34,8 @@ HIDDEN_TOKENS: Final = 16
 def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
     """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
     ok = cohort[cohort["status"] == "ok"]
-    yield Measured(rule="no_ok_rows", value=len(ok))
+    seen = (cohort["status"] == "cancelled") & (cohort["chunks"] > 0)  # by users who left: no fault of anybody's
+    yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
     yield Measured(rule="rows_unaccounted", value=unaccounted(run))
     yield Measured(rule="rows_lost", value=run.info.rows.lost + run.rows_damaged)
@@ -70,12 +72,13 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
         )
     stops = [boundary.time for boundary in run.info.boundaries if boundary.event == "stopping"]
     asked = run.info.load.run_time
-    if stops and asked:
+    if stops and asked and run.info.ended_by not in ending.BY_ITSELF:
         yield Measured(rule="stopped_early", value=(stops[0] - phases.start) / asked)
 
 
 def _failed_share(cohort: pd.DataFrame) -> float:
-    return float(cohort["status"].isin(["failed", "timeout"]).mean())
+    stayed = cohort[cohort["status"] != "cancelled"]
+    return float(stayed["status"].isin(["failed", "timeout"]).mean()) if len(stayed) else 0.0
 
 
 def _commonest_error(cohort: pd.DataFrame) -> str:

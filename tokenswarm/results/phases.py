@@ -25,6 +25,8 @@ DRAIN: Final = "drain"
 SHORTEST_S: Final = 1.0
 """A steady stretch shorter than this is no window: nothing per second can be said about it."""
 SETTLING_S: Final = 10.0
+ENDS: Final = ("through", "stopping", "stopped")
+"""Events from which on less is sent than was asked: what is in flight drains."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def find(run: Run) -> Phases:
     """The phases of a run. Never empty: without a steady window the whole run is the window, and `note` says why."""
     start, end = _span(run)
     boundaries = sorted(known_boundaries(run), key=lambda boundary: boundary.time)
-    load_end = min((b.time for b in boundaries if b.event in ("stopping", "stopped")), default=end)
+    load_end = min((b.time for b in boundaries if b.event in ENDS), default=end)
     settling = _settling(run, load_end - start)
     steps = _steps(boundaries, load_end, settling)
     phases = _phases(steps, boundaries, start, load_end, end)

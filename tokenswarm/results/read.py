@@ -73,7 +73,8 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Boundary(msgspec.Struct, frozen=True):
-    """A change of load at `time` (UTC epoch seconds): start, target, spawned, lost (a worker), stopping or stopped."""
+    """A change of load at `time` (UTC epoch seconds): start, target, spawned, lost (a worker), through (a worker had
+    nothing more to send), stopping or stopped."""
 
     time: float
     event: str
@@ -109,6 +110,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     workers: list[Worker] = msgspec.field(default_factory=list)
     start: Moment | None = None
     end: Moment | None = None
+    ended_by: str | None = None
     boundaries: list[Boundary] = msgspec.field(default_factory=list)
     rows: RowCount = RowCount()
     problems: list[str] = msgspec.field(default_factory=list)

@@ -52,8 +52,11 @@ def heading(material: Material) -> str:
         '<header><div class="kicker">tokenswarm load test</div>',
         f"<h1>{escape(title(material.summary))}</h1>",
         f'<p class="lead">{escape(models)} at <code>{escape(where)}</code></p>',
-        f'<p class="lead">{escape(wording.what_ran(material.summary))} · {wording.instant(run["start"])}</p></header>',
+        f'<p class="lead">{escape(wording.what_ran(material.summary))} · {wording.instant(run["start"])}</p>',
     ]
+    if ended := wording.how_it_ended(material.summary):
+        lines.append(f'<p class="lead">{escape(ended)}</p>')
+    lines.append("</header>")
     if target["simulator"]:
         lines.append(
             '<div class="simulator" role="alert"><strong>SIMULATOR</strong> These figures are about '

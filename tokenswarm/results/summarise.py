@@ -220,6 +220,7 @@ def _run(run: Run, phases: Phases) -> dict[str, Any]:
         "end_utc": info.end.utc if info.end else None,
         "seconds": phases.end - phases.start,
         "ended": run.ended,
+        "ended_by": info.ended_by,
         "protocols": protocols or [info.target.protocol] if info.target.protocol else protocols,
         "models": models or ([info.target.model] if info.target.model else []),
     }
@@ -247,7 +248,9 @@ def _statuses(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _errors(run: Run, cohort: pd.DataFrame, phases: Phases) -> list[dict[str, Any]]:
-    """Errors by class, over all rows, the most frequent first; seconds since the run's start."""
+    """Errors by class, over all rows, the most frequent first, with their share of those whose users stayed; seconds
+    since the run's start."""
+    stayed = int((run.rows["status"] != "cancelled").sum())
     rows = run.rows[run.rows["error_class"] != ""]
     in_cohort = cohort["error_class"].value_counts()
     found = []
@@ -259,7 +262,7 @@ def _errors(run: Run, cohort: pd.DataFrame, phases: Phases) -> list[dict[str, An
             {
                 "class": str(name),
                 "count": int(count),
-                "share": int(count) / len(run.rows),
+                "share": int(count) / stayed,
                 "cohort": int(in_cohort.get(name, 0)),
                 "first_s": float(times.min()) if len(times) else None,
                 "last_s": float(times.max()) if len(times) else None,

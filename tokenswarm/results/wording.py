@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tokenswarm import ending
 from tokenswarm.results.distribution import PERCENTILES, Distribution
 
 UNKNOWN: Final = "–"
@@ -147,3 +148,9 @@ def what_ran(summary: dict[str, Any]) -> str:
         parts.append(f"spawned at {load['spawn_rate']:g}/s")
     parts.append(seconds(summary["run"]["seconds"]))
     return ", ".join(parts)
+
+
+def how_it_ended(summary: dict[str, Any]) -> str:
+    """What ended the run, as a sentence; empty where that is not known, and where its time was simply over."""
+    ended_by = summary["run"]["ended_by"]
+    return f"It ended because {plain(ending.in_words(ended_by))}." if ended_by and ended_by != ending.RUN_TIME else ""

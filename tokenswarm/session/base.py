@@ -30,6 +30,8 @@ class Session:
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.given = environment.parsed_options
+        self.signalled = False
+        """Whether a signal ends this process."""
         self._interrupts = 0
 
     @property
@@ -120,11 +122,16 @@ class Session:
         if self.headless and self.environment.shape_class and not self.given.worker:
             # Locust's own handling begins after the whole shape; until then either would end us without our rows.
             self._interrupt.start(self._interrupted)
-            gevent.signal_handler(signal.SIGTERM, self.environment.runner.quit)
+            gevent.signal_handler(signal.SIGTERM, self._terminated)
         else:
             self._interrupt.start(hub.parent.throw, KeyboardInterrupt)
 
+    def _terminated(self) -> None:
+        self.signalled = True
+        self.environment.runner.quit()
+
     def _interrupted(self) -> None:
+        self.signalled = True
         gevent.spawn(self.cut if self._interrupts else self.environment.runner.quit)
         self._interrupts += 1
 

@@ -6,19 +6,23 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import gevent
 import msgspec
+from locust.runners import STATE_RUNNING
 
+from tokenswarm import ending
 from tokenswarm.embedded import EmbeddedSimulator
 from tokenswarm.errors import TargetError
 from tokenswarm.options import Options, request_headers, scraped_sources
 from tokenswarm.record import one_line
 from tokenswarm.recording import directory
 from tokenswarm.recording.book import Book
+from tokenswarm.recording.ledger import Seat
 from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.recording.messages import Step
 from tokenswarm.recording.scrape import Scraping
@@ -36,8 +40,12 @@ _log = logging.getLogger("tokenswarm")
 class Keeping:
     """The book of the run that is on, and the results of those that are over."""
 
-    def __init__(self, environment: Any, headless: bool, tell_step: Callable[[Step], None]) -> None:
-        """`tell_step`: those who have users learn by it that their asked number has changed, or is reached."""
+    def __init__(
+        self, environment: Any, headless: bool, tell_step: Callable[[Step], None], look: Callable[[], None]
+    ) -> None:
+        """`tell_step`: those who have users learn by it that their asked number has changed, or is reached. `look` is
+        called every second of a run."""
+        self._look = look
         self.book: Book | None = None
         self._environment = environment
         self._headless = headless
@@ -117,10 +125,53 @@ class Keeping:
                 "--run-time. Only the time when all of them are there counts.", users, rate, users / rate, limit
             )  # fmt: skip
 
-    def stopping(self) -> None:
+    def end_if_through(self, gone: Callable[[Seat], bool] = lambda _: False) -> None:
+        """The run ends here if nobody has anything more to send and nothing is in flight. `gone`: from whom nothing is
+        to be expected."""
+        book, environment = self.book, self._environment
+        if book is None or book.ended_by:
+            return
+        spawned = environment.runner.state == STATE_RUNNING and environment.shape_class is None
+        why, idle = book.ledger.through(gone, spawned)
+        if why:
+            for seat in idle:
+                book.note_idle(seat)
+            self.end_run(why)
+
+    def end_run(self, why: str) -> None:
+        """The run ends by itself; `why`: of `ending.WORDS`."""
+        if self.book is not None and not self.book.ended_by:
+            self.book.ended_by = why
+            _log.info("The load ends: %s.", ending.in_words(why))
+            gevent.spawn(self._environment.runner.quit if self._headless else self._stop_in_page)
+
+    def _stop_in_page(self) -> None:
+        """As Locust does where a run time is over."""
+        given, environment = self._environment.parsed_options, self._environment
+        environment.runner.stop()
+        if given.autostart and given.autoquit != -1:
+            gevent.sleep(given.autoquit)
+            environment.runner.quit()
+            if environment.web_ui is not None:
+                environment.web_ui.stop()
+
+    def _who_stops(self, signalled: bool) -> str:
+        """What ends a run that does not end by itself, as far as can be told."""
+        book, environment = self.book, self._environment
+        run_time = environment.parsed_options.run_time
+        if signalled:
+            return ending.SIGNAL
+        if environment.runner.shape_greenlet is gevent.getcurrent():
+            return ending.SHAPE
+        if book is not None and run_time and time.monotonic_ns() - book.started.monotonic_ns > (run_time - 1) * 1e9:
+            return ending.RUN_TIME
+        return ending.CODE if self._headless else ending.PAGE
+
+    def stopping(self, signalled: bool) -> None:
         """No new task begins; what is in flight goes on."""
         if self.book is None:
             return
+        self.book.ended_by = self.book.ended_by or self._who_stops(signalled)
         self.book.mark("stopping", self._environment.runner.user_count)
         waiting, limit = self.book.ledger.in_flight(), self._environment.stop_timeout
         if waiting and limit:
@@ -170,16 +221,14 @@ class Keeping:
             self._tell_step(self.book.step)
 
     def _tick(self, book: Book) -> None:
-        ending = False
         while True:
             for _ in range(LOOKS_A_SECOND):
                 gevent.sleep(1.0 / LOOKS_A_SECOND)
                 self.note_target()
             book.tick()
-            if book.gave_up and not ending:
-                ending = True
-                runner = self._environment.runner
-                gevent.spawn(runner.quit if self._headless else runner.stop)
+            self._look()
+            if book.gave_up:
+                self.end_run(ending.GAVE_UP)
 
     def _conclude(self, book: Book, scraping: Scraping | None, refused: bool) -> None:
         if scraping is not None:

@@ -71,7 +71,7 @@ class Loading:
     def stop(self) -> None:
         """No new task begins; what is in flight goes on."""
         if self.run is not None:
-            self.run.stopping = True
+            self.run.stop()
 
     def end(self) -> Run | None:
         """All users have ended: the last rows go out. Returns the run if there was one.

@@ -11,7 +11,7 @@ from tokenswarm.errors import TokenswarmError
 from tokenswarm.load import shapes
 from tokenswarm.options.classes import parse_classes
 from tokenswarm.recording.book import Book
-from tokenswarm.recording.messages import Assignment, Done, Step
+from tokenswarm.recording.messages import Assignment, Batch, Done, Step
 from tokenswarm.run import Run
 from tokenswarm.session import dispatch
 from tokenswarm.session.base import Session
@@ -26,7 +26,7 @@ class LocalSession(Session):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._loading = Loading(environment)
-        self._keeping = Keeping(environment, self.headless, self._take_step)
+        self._keeping = Keeping(environment, self.headless, self._take_step, self._look)
         self._origins: Origins | None = None
 
     @property
@@ -77,7 +77,7 @@ class LocalSession(Session):
             origins = self.origins(options)
             target = self._loading.check(options, origins)
             book = self._keeping.begin(options, origins, target.model, [""])
-            run = self._loading.begin(options, target, Assignment(run=book.run_id), book.started, book.take)
+            run = self._loading.begin(options, target, Assignment(run=book.run_id), book.started, self._take)
             self._origins = origins
         except TokenswarmError as error:
             self._keeping.end()
@@ -87,6 +87,14 @@ class LocalSession(Session):
         seat = book.join(hostname=socket.gethostname(), pid=os.getpid())
         book.ready(seat, target.model, "kernel" if run.transport.kernel_clock else "user")
         run.take_step(book.step)
+
+    def _take(self, batch: Batch) -> None:
+        if self.book is not None:
+            self.book.take(batch)
+            self._look()
+
+    def _look(self) -> None:
+        self._keeping.end_if_through()
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, origins = self.book, self._origins
@@ -101,7 +109,7 @@ class LocalSession(Session):
             self._loading.run.take_step(step)
 
     def _on_stopping(self, **_: Any) -> None:
-        self._keeping.stopping()
+        self._keeping.stopping(self.signalled)
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
@@ -114,6 +122,7 @@ class LocalSession(Session):
 
     def _on_quitting(self, **_: Any) -> None:
         """Before Locust fixes its exit code: drain, write everything, judge."""
+        self.signalled = True  # if it has not stopped before
         try:
             self.environment.runner.quit()
         except KeyboardInterrupt:

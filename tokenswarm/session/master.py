@@ -17,6 +17,7 @@ from locust.exception import RPCError
 from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
 
 import tokenswarm
+from tokenswarm import ending
 from tokenswarm import options as opts
 from tokenswarm.errors import MessageError, OptionError, RunDirectoryError, TokenswarmError
 from tokenswarm.load import shapes
@@ -69,7 +70,7 @@ class MasterSession(Session):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self._keeping = Keeping(environment, self.headless, self._tell_step)
+        self._keeping = Keeping(environment, self.headless, self._tell_step, self._end_if_through)
         self._origins: Origins | None = None
         self._books: dict[str, Book] = {}
         self._drain: gevent.Greenlet | None = None
@@ -245,6 +246,16 @@ class MasterSession(Session):
             self._refuse_message(msg, error)
             return
         self._send(msg.node_id, Taken(run=batch.run, seq=batch.seq))
+        self._end_if_through()
+
+    def _end_if_through(self) -> None:
+        """Unless somebody who was there at the start is still to come."""
+        book, clients = self.book, self.environment.runner.clients
+        if book is None or self._drain is not None:
+            return
+        patient = time.monotonic_ns() - book.started.monotonic_ns < SILENT_SECONDS * 1e9
+        if not (patient and any(client_id in clients for client_id in book.ledger.absent())):
+            self._keeping.end_if_through(lambda seat: not self._may_report(seat))
 
     def _on_done(self, msg: Any, **_: Any) -> None:
         done = self._read(msg, Done)
@@ -293,7 +304,11 @@ class MasterSession(Session):
             return
         runner = self.environment.runner
         if self._drain is None:
-            self._keeping.stopping()
+            if not runner.worker_count:
+                book.ended_by = book.ended_by or ending.NO_WORKERS
+            elif self._refused:
+                book.ended_by = ending.REFUSED
+            self._keeping.stopping(self.signalled)
             runner.update_state(STATE_CLEANUP)  # or shapes, edits and redistribution would go on meanwhile
             if not runner.worker_count:
                 book.problem("No worker was left, so the run ended.")
@@ -343,15 +358,16 @@ class MasterSession(Session):
         runner = self.environment.runner
         if not len(runner.greenlet):  # nobody listens any more
             return []
-        now = time.monotonic()
-        return [
-            seat
-            for seat in book.ledger
-            if not seat.complete
-            and seat.worker.client_id in runner.clients
-            and now - max(seat.heard, heard) < SILENT_SECONDS
+        return [seat for seat in book.ledger if self._may_report(seat, heard)]
+
+    def _may_report(self, seat: Seat, heard: float = 0.0) -> bool:
+        """Whether anything may still come from it, which counts as heard at that time at least."""
+        return (
+            not seat.complete
+            and seat.worker.client_id in self.environment.runner.clients
+            and time.monotonic() - max(seat.heard, heard) < SILENT_SECONDS
             and not _is_dead(seat.pid_here)
-        ]
+        )
 
     def _tell_finish(self, book: Book, seats: Iterable[Seat], cut: bool) -> None:
         for seat in seats:
@@ -362,6 +378,7 @@ class MasterSession(Session):
 
     def _on_quitting(self, **_: Any) -> None:
         """Before Locust fixes its exit code: drain, write everything, judge. A stop during a stop cuts."""
+        self.signalled = True  # if it has not stopped before
         try:
             if self._drain is not None and not self._drain.ready() and not self._drains_unheard:
                 self.cut()

@@ -20,6 +20,10 @@ from tokenswarm.transport.request import Request
 
 GRACE_NS: Final = 1_000_000_000
 """How long a body may stay open after the reply's own end mark before the connection is given up."""
+LEFT: Final = "left"
+"""In the place of an error class: the user's own time has come, which is no error."""
+EARLY_NS: Final = 100_000_000
+"""A timer may fire early by what the event loop's own clock is behind."""
 RETRY_NS: Final = 1_000_000_000
 """A reused connection that dies later than this after the request was sent has died of the request."""
 
@@ -81,7 +85,7 @@ class Call(Generic[StateT]):
         raise NotImplementedError
 
     def _deadline(self) -> tuple[int, str, float]:
-        """(instant, error class, limit in seconds) of what is due next."""
+        """(instant, error class or `LEFT`, limit in seconds) of what is due next."""
         line, limits, done_at = self.timeline, self._limits, self.exchange.done_at
         if done_at is not None:
             return done_at + GRACE_NS, "", 0.0
@@ -90,11 +94,33 @@ class Call(Generic[StateT]):
             due = min(due, (line.start + int(limits.first_token * 1e9), "first_token_timeout", limits.first_token))
         elif line.at and limits.stall is not None:
             due = min(due, (line.at[-1] + int(limits.stall * 1e9), "stall_timeout", limits.stall))
-        return due
+        leaves_at = self.exchange.leaves_at
+        return due if leaves_at is None else min(due, (leaves_at, LEFT, 0.0))
+
+    def _expire(self, now: int) -> None:
+        """The time is up for what was due."""
+        due, error_class, limit = self._deadline()
+        if error_class == LEFT:
+            self.exchange.leave(due)
+        else:
+            self.exchange.fail(self._missed(error_class, limit), now)
+
+    def _fail(self, error: RequestError) -> None:
+        """The attempt has failed; but not if its user had left by then."""
+        exchange, now = self.exchange, time.monotonic_ns()
+        leaves_at = exchange.leaves_at
+        early = EARLY_NS if error.error_class in ("connect_timeout", "total_timeout") else 0
+        if leaves_at is not None and now >= leaves_at - early:
+            exchange.leave(leaves_at)
+        else:
+            exchange.fail(error, now)
 
     def _remaining(self) -> float:
-        """Seconds left of the whole request's time, more than 0. Raises RequestError (`total_timeout`)."""
-        left = self._limits.total - (time.monotonic_ns() - self.timeline.start) / 1e9
+        """Seconds left of the whole request's time, or until its user leaves, more than 0. Raises RequestError
+        (`total_timeout`)."""
+        start, leaves_at = self.timeline.start, self.exchange.leaves_at
+        most = self._limits.total if leaves_at is None else min(self._limits.total, (leaves_at - start) / 1e9)
+        left = most - (time.monotonic_ns() - start) / 1e9
         if left <= 0:
             raise self._missed("total_timeout", self._limits.total)
         return left

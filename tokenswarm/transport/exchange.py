@@ -56,6 +56,8 @@ class HttpExchange(ReplyState):
             return
         self.awaits_first_byte = False
         self.read_began(len(data), at, low, clock)
+        if self.finished:
+            return
         error = None
         try:
             self._parser.feed_data(data)

@@ -296,6 +296,8 @@ class FunctionCall(Call[ReplyState]):
     def _take(self, at: int, what: str, text: str) -> None:
         state, data = self.exchange, text.encode()
         state.read_began(len(data), at, at, Clock.USER)
+        if state.finished:
+            return
         try:
             if state.status is None:  # there are no headers, but a reply is judged by them
                 state.headers(200, "application/json" if what == "whole" else "text/plain", "", "", True)
@@ -320,7 +322,7 @@ class FunctionCall(Call[ReplyState]):
             self.request_bytes = len(self._arguments)
             self._wait(host)
         except RequestError as error:
-            self.exchange.fail(error, time.monotonic_ns())
+            self._fail(error)
         finally:
             client.busy.discard(self)
             if not host.abandon(number, lane):
@@ -341,6 +343,6 @@ class FunctionCall(Call[ReplyState]):
                     self._finished.clear()
                 continue
             host.read_now()  # what was yielded in time but not read yet counts
-            due, error_class, limit = self._deadline()
+            due, _, _ = self._deadline()
             if not exchange.finished and now >= due:
-                exchange.fail(self._missed(error_class, limit), now)
+                self._expire(now)

@@ -164,6 +164,9 @@ class Messages:
         elif turn is not None:
             turn.awaits_first_byte = False
             turn.read_began(len(data), at, low, clock)
+            if turn.finished:
+                self.over = True
+                return
         error = self._read(data, turn)
         self.over = self.over or error is not None or self._close is not None
         if turn is None:

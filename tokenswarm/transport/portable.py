@@ -27,7 +27,7 @@ from gevent import socket as gsocket
 from tokenswarm.errors import RequestError
 from tokenswarm.framing import Event, parse_event
 from tokenswarm.timing import Clock
-from tokenswarm.transport.base import GRACE_NS, Call, Limits, own_headers
+from tokenswarm.transport.base import GRACE_NS, LEFT, Call, Limits, own_headers
 from tokenswarm.transport.clock import LoopClock
 from tokenswarm.transport.origin import Origin
 from tokenswarm.transport.reply import ReplyState
@@ -41,6 +41,8 @@ TURN_NS = 20_000_000
 """How long one request may go on without a pause for the others."""
 _MOST_LINES = 64
 """Of an event that sseclient-py is given: it copies all lines so far with each."""
+_LEFT = RequestError("client", "the user has left")
+"""Ends an attempt whose reply has ended already, by that."""
 _log = logging.getLogger("tokenswarm")
 
 
@@ -167,7 +169,7 @@ class PortableCall(Call[ReplyState]):
             attempt.take(response.raw)
         except RequestError as error:
             attempt.ended()
-            exchange.fail(error, time.monotonic_ns())
+            self._fail(error)
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
             attempt.ended()
             if attempt.eof_at is not None:
@@ -220,6 +222,9 @@ class _Attempt:
         # read1 gives what is there: never does an event wait for a buffer, or for its HTTP chunk, to be full.
         while data := raw.read1(READ_BYTES, decode_content=False):
             state.body(data)
+            if state.enough:
+                self.ended()
+                return
         state.body_ended()
         self.ended()
         if self.eof_at is not None:
@@ -297,7 +302,7 @@ class _Attempt:
             due, error_class, limit = self._call._deadline()
             asked = time.monotonic_ns()
             if asked - due > GRACE_NS:  # there is always something more to read
-                raise self._late(error_class, limit)
+                raise self._late(due, error_class, limit)
             try:
                 size: int = sock.recv_into(buffer)
                 break
@@ -311,7 +316,7 @@ class _Attempt:
             except OSError as error:
                 raise _broken(error) from None
             if asked >= due:  # what came in time but was not read yet would have counted
-                raise self._late(error_class, limit)
+                raise self._late(due, error_class, limit)
             reported = self._wait(sock, events, (due - asked) / 1e9) and events == _READ
         now = self._last_at = time.monotonic_ns()
         if size == 0:
@@ -319,6 +324,8 @@ class _Attempt:
         else:
             unready_at = max(self._empty_at, self._clock.reported_since) if reported else self._empty_at
             state.read_began(size, now, unready_at if self._clock.late(now) else now, Clock.USER)
+            if state.finished:
+                raise _LEFT
         return size
 
     def _let_others_run(self) -> None:
@@ -342,9 +349,12 @@ class _Attempt:
             self._waited_at = time.monotonic_ns()
             watcher.close()
 
-    def _late(self, error_class: str, limit: float) -> RequestError:
+    def _late(self, due: int, error_class: str, limit: float) -> RequestError:
         if self._state.done_at is not None:  # the reply had its end mark; only its body stays open
             return RequestError("truncated", "the body stayed open")
+        if error_class == LEFT:
+            self._state.leave(due)
+            return _LEFT
         return self._call._missed(error_class, limit)
 
 

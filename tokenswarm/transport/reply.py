@@ -46,6 +46,7 @@ class ReplyState:
         "_done_at",
         "_expect_stream",
         "_framer",
+        "_leaving",
         "_location",
         "_low",
         "_most_whole",
@@ -54,10 +55,12 @@ class ReplyState:
         "_protocol",
         "_tally",
         "_whole",
+        "enough",
         "error",
         "finish_reason",
         "finished",
         "kernel_clock",
+        "left",
         "on_end_mark",
         "reasoning",
         "response_bytes",
@@ -80,6 +83,11 @@ class ReplyState:
     ) -> None:
         self.finished = False
         self.error: RequestError | None = None
+        self.left = ""
+        """Why the user has left before the end; empty if not."""
+        self.enough = False
+        """Whether the last chunk has come that the user stays for; it ends with the read that brought it."""
+        self._leaving = request.leaving
         self.status: int | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -125,10 +133,21 @@ class ReplyState:
         """Whether anything of an answer has come."""
         return self.response_bytes > 0
 
+    @property
+    def leaves_at(self) -> int | None:
+        """The instant at which the user will have left; None: not known, or not at all."""
+        leaving, line = self._leaving, self.timeline
+        return None if leaving is None else leaving.due(line.start, bool(line.at))
+
     # What a transport tells
 
     def read_began(self, size: int, at: int, low: int, clock: Clock) -> None:
-        """`size` bytes arrived in (low, at], by this clock."""
+        """`size` bytes arrived in (low, at], by this clock. Ends here if the user had left by then."""
+        if self._leaving is not None and self._done_at is None:
+            due = self.leaves_at
+            if due is not None and at > due:
+                self.leave(due)
+                return
         self._at, self._low, self._clock = at, low, clock
         self._after_last_chunk = False
         self._chunks_before = len(self.timeline.at)
@@ -149,6 +168,8 @@ class ReplyState:
         line.read_ended(before, exact, handled, self._tally)
         if before == 0 and self._on_first_token is not None:
             self._on_first_token()
+        if self.enough:
+            self.leave(line.at[-1])
 
     def headers(self, status: int, content_type: str, encoding: str, location: str, delimited: bool) -> None:
         """Status and what matters of the headers. `delimited`: the body's own framing tells where it ends.
@@ -175,7 +196,7 @@ class ReplyState:
         if self.streamed:
             for event in self._framer.feed(data):
                 self._after_last_chunk = True
-                if self._done_at is None:
+                if self._done_at is None and not self.enough:
                     delta = self._decoder.decode(event)
                     if delta is not None:
                         self._take(delta)
@@ -208,6 +229,17 @@ class ReplyState:
             self.conclude(at)
             return
         self.error = error
+        self._finish(at)
+
+    def leave(self, at: int) -> None:
+        """End here: the user has gone; but what had its end mark is whole."""
+        if self.finished or self._leaving is None:
+            return
+        if self._done_at is not None:
+            self.conclude(at)
+            return
+        line = self.timeline
+        self.left = self._leaving.why(self.enough, at, line.start, bool(line.at))
         self._finish(at)
 
     def conclude(self, at: int) -> None:
@@ -243,6 +275,8 @@ class ReplyState:
             line.at.append(at)
             line.low.append(self._low)
             line.characters.append(characters)
+            if self._leaving is not None and len(line.at) == self._leaving.chunks:
+                self.enough = True
             if usage is not None and usage.output_tokens is not None:
                 line.cumulative.append(usage.output_tokens)
             self._after_last_chunk = False

@@ -90,7 +90,7 @@ class StampedCall(Call[ExchangeT], Generic[ConnectionT, ExchangeT]):
             self._send(connection, exchange)
             self._wait(connection, exchange)
         except RequestError as error:
-            exchange.fail(error, time.monotonic_ns())
+            self._fail(error)
         finally:
             self._client.release(connection, line.sent is not None and exchange.finished and exchange.reusable)
 
@@ -117,13 +117,13 @@ class StampedCall(Call[ExchangeT], Generic[ConnectionT, ExchangeT]):
                 self._wake.clear()
                 continue
             connection.read_now()  # what came in time but was not read yet counts
-            due, error_class, limit = self._deadline()
+            due, _, _ = self._deadline()
             if exchange.finished or now < due:
                 continue
             if exchange.done_at is not None:
                 exchange.conclude(now)
             else:
-                exchange.fail(self._missed(error_class, limit), now)
+                self._expire(now)
 
 
 def _waking(request: Request, wake: Event) -> Request:

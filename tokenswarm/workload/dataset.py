@@ -96,7 +96,8 @@ class Dataset:
 
     Workers 0 to `workers` − 1 deal the records out; one with a higher number, which came later, takes all of them, or
     none where each is asked once. Another `stream` has other orders by the same seed. Bad records are left out, and
-    told to `tell` by `close`; `strict`: the first one is an error. Raises DatasetError where the file cannot be opened any more.
+    told to `tell` by `close`; `strict`: the first one is an error. Raises DatasetError where the file cannot be opened
+    any more.
     """
 
     def __init__(
