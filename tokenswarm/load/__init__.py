@@ -1,0 +1,1 @@
+"""When load is sent: how much of it, and at which instants."""
