@@ -79,13 +79,13 @@ class Sample:
         return ratio / max(clustering(self._so_far), clustering(self._slow_so_far()))
 
     def decision(self, fewest: int = 0) -> str:
-        """PASS, FAIL or UNDECIDED; the last before `fewest` requests."""
-        if len(self) < max(FEWEST, fewest):
+        """PASS, FAIL or UNDECIDED; it passes after `fewest` requests at the earliest."""
+        if len(self) < FEWEST:
             return UNDECIDED
         evidence = self.evidence()
         if evidence >= _THRESHOLD:
             return FAIL
-        return PASS if evidence <= -_THRESHOLD else UNDECIDED
+        return PASS if evidence <= -_THRESHOLD and len(self) >= fewest else UNDECIDED
 
     def _slow_so_far(self) -> list[int]:
         """Requests above the median latency among the first ones."""
