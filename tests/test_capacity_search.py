@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from tokenswarm.load.bracket import ABOVE, BISECT, CLIENT, COARSE, CONFIRM, FINE, Bracket, Next
@@ -103,7 +105,7 @@ class Queue:
         self.now = 1000.0
         self.users = 0
         self.in_flight = 0
-        self.faults: dict[str, Any] = {}
+        self._leaving = 0
         self._free = [self.now] * places
         self._service = service
         self._rate = arrivals
@@ -135,7 +137,7 @@ class Queue:
                 end, start, first = heapq.heappop(self._replies)
                 ended.append(self._ended(start, first, end))
                 if self._rate is None:
-                    if getattr(self, "_leaving", 0):
+                    if self._leaving:
                         self._leaving -= 1
                     else:
                         heapq.heappush(self._sends, end)
@@ -152,20 +154,29 @@ class Queue:
 
     def _ended(self, start: float, first: float, end: float) -> Ended:
         ttft = (first - start) * 1e3
-        figures = {"ttft_ms": ttft, "ttft_low_ms": ttft, "e2e_ms": (end - start) * 1e3, **self.faults.get("figures", {})}
-        return Ended(status="ok", start=start, end=end, figures=figures, before_sent_ms=self.faults.get("sent", 0.1))
+        figures = {"ttft_ms": ttft, "ttft_low_ms": ttft, "e2e_ms": (end - start) * 1e3}
+        return Ended(status="ok", start=start, end=end, figures=figures, before_sent_ms=0.1)
+
+    @property
+    def running(self) -> int:
+        """Users that are there, those included that wait for their last reply."""
+        return self.users if self.users or self._rate is not None else len(self._replies)
 
 
-def searched(queue: Queue, slo: str, **settings: Any) -> Search:
-    """A search to its end."""
+Change = Callable[[int, Ended], Ended]
+
+
+def searched(queue: Queue, slo: str, change: Change | None = None, **settings: Any) -> Search:
+    """A search to its end. `change` may alter what has ended, given the users that were asked for."""
     search = Search(parse_slo(slo), **{"most": 500, **settings})
     for _ in range(20_000):
-        asked = search.tick(queue.now, queue.users if queue.users or not queue._replies else 0, queue.in_flight)
+        asked = search.tick(queue.now, queue.running, queue.in_flight)
         if asked is None:
             return search
         if asked != queue.users:
             queue.ask(asked)
-        search.feed(queue.second())
+        ended = queue.second()
+        search.feed(ended if change is None else (change(asked, each) for each in ended))
     raise AssertionError(f"it does not end: {search.probes[-3:]}")
 
 
@@ -204,17 +215,19 @@ def test_a_queue_that_grows_fails_at_once() -> None:
 
 
 def test_an_overload_is_drained_before_the_next_level_is_tried() -> None:
-    queue = Queue(10, 1.0, seed=3)
-    search, asked = Search(parse_slo("ttft_p90<20ms"), most=100), []
-    while (users := search.tick(queue.now, queue.users if queue.users or not queue._replies else 0, queue.in_flight)) is not None:
-        if users != queue.users:
+    asked: list[int] = []
+
+    def note(users: int, each: Ended) -> Ended:
+        if asked[-1:] != [users]:
             asked.append(users)
-            queue.ask(users)
-        search.feed(queue.second())
-    for before, level, after in zip(search.probes, search.probes[1:], asked, strict=False):
-        if before["decision"] == FAIL:
-            assert level["began"] - before["until"] >= 1.5
-    assert asked.count(0) == sum(probe["decision"] == FAIL for probe in search.probes) + (search.probes[-1]["decision"] != FAIL)
+        return each
+
+    probes = searched(Queue(10, 1.0, seed=3), "ttft_p90<20ms", note).probes
+    assert FAIL in {probe["decision"] for probe in probes[:-1]}
+    expected = [(probe["users"], *((0,) if probe["decision"] == FAIL else ())) for probe in probes]
+    levels = [level for group in expected for level in group]
+    wanted = [level for index, level in enumerate(levels) if index == 0 or level != levels[index - 1]]
+    assert asked[: len(wanted)] == wanted
 
 
 def test_nothing_passes_where_one_user_is_too_many() -> None:
@@ -238,46 +251,40 @@ def test_an_end_of_the_time_leaves_what_is_known() -> None:
     assert not search.answer["confirmed"]
 
 
+def less_sure(each: Ended) -> dict[str, float]:
+    return {**each.figures, "ttft_low_ms": each.figures["ttft_ms"] * 0.5 - 2}
+
+
 @pytest.mark.parametrize(
-    ("faults", "rule"),
+    ("fault", "rule"),
     [
-        ({"sent": 5.0}, "send_delay"),
-        ({"figures": {"ttft_low_ms": 1.0}}, "ttft_bounds"),
-        ({"figures": {"queue_ms": 60.0}}, "schedule_lag"),
+        (lambda each: {"before_sent_ms": 5.0}, "send_delay"),
+        (lambda each: {"figures": less_sure(each)}, "ttft_bounds"),
+        (lambda each: {"figures": {**each.figures, "queue_ms": 60.0}}, "schedule_lag"),
     ],
 )
-def test_where_our_own_client_is_the_limit_the_answer_says_so(faults: dict[str, Any], rule: str) -> None:
-    queue = Queue(30, 1.0, arrivals=1.0)
+def test_where_our_own_client_is_the_limit_the_answer_says_so(
+    fault: Callable[[Ended], dict[str, Any]], rule: str
+) -> None:
+    def spoil(users: int, each: Ended) -> Ended:
+        return msgspec.structs.replace(each, **fault(each)) if users > 10 else each
 
-    def at_most_ten(search: Search) -> None:
-        queue.faults = faults if queue.users > 10 else {}
-
-    search = Search(parse_slo("ttft_p95<500ms"), most=100, rate_per_user=1.0)
-    while (users := search.tick(queue.now, queue.users, queue.in_flight)) is not None:
-        if users != queue.users:
-            queue.ask(users)
-        at_most_ten(search)
-        search.feed(queue.second())
-    assert search.answer is not None
-    assert search.answer["why"] == CLIENT
-    assert search.answer["users"] == 10
-    assert search.answer["failed_users"] is None
+    search = searched(Queue(30, 1.0, arrivals=1.0), "ttft_p95<500ms", spoil, rate_per_user=1.0, most=100)
+    answer = search.answer
+    assert answer is not None
+    assert (answer["why"], answer["users"], answer["failed_users"]) == (CLIENT, 10, None)
     limited = [probe for probe in search.probes if probe["decision"] == CLIENT]
-    assert {fault["rule"] for probe in limited for fault in probe["client"]} == {rule}
+    assert {found["rule"] for probe in limited for found in probe["client"]} == {rule}
     assert all(probe["users"] > 10 for probe in limited)
 
 
 def test_failures_are_misses() -> None:
-    queue = Queue(30, 1.0)
-    search = Search(parse_slo("ttft_p95<500ms error_rate<5%"), most=100)
     rng = random.Random(1)
-    while (users := search.tick(queue.now, queue.users, queue.in_flight)) is not None:
-        if users != queue.users:
-            queue.ask(users)
-        share = 0.3 if queue.users > 8 else 0.0
-        search.feed(
-            Ended(status="failed", start=e.start, end=e.end, figures={}) if rng.random() < share else e
-            for e in queue.second()
-        )
-    assert search.answer is not None
-    assert (search.answer["users"], search.answer["failed_users"]) == (8, 9)
+
+    def fail(users: int, each: Ended) -> Ended:
+        broken = users > 8 and rng.random() < 0.3
+        return Ended(status="failed", start=each.start, end=each.end, figures={}) if broken else each
+
+    answer = searched(Queue(30, 1.0), "ttft_p95<500ms error_rate<5%", fail).answer
+    assert answer is not None
+    assert (answer["users"], answer["failed_users"]) == (8, 9)

@@ -230,12 +230,14 @@ class Probe:
         failed = [index for index, decided in enumerate(self._decided) if decided == FAIL]
         among = failed or [index for index, sample in enumerate(self._samples) if len(sample)]
         if among and decision != FINE:
-            closest = max(among, key=lambda index: (self._samples[index].share or 0.0) / self._objectives[index].allowed)
+            closest = max(
+                among, key=lambda index: (self._samples[index].share or 0.0) / self._objectives[index].allowed
+            )
             self.binding = self._objectives[closest].text
 
     def _client_faults(self) -> list[dict[str, Any]]:
         """Rules of the verdict on the client's own share, degraded or invalid."""
-        measured = []
+        measured: list[Measured] = []
         if len(self._measured) >= FEWEST_FOR_CLIENT:
             measured += self._own_delays()
         found = judge(measured)

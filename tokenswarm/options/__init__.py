@@ -61,7 +61,7 @@ TABLES: Final = (
     record.OPTIONS,
 )
 """In the order in which `tokenswarm options` shows them."""
-PROBLEMS: Final = (target.problems, limits.problems, prompts.problems)
+PROBLEMS: Final = (target.problems, limits.problems, prompts.problems, goals.problems)
 """What finds contradictions between options that are good by themselves."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tokenswarm.results import wording
+from tokenswarm.results import goals_text, wording
 from tokenswarm.results.wording import count, number, plain, share, statistic
 
 WIDTH: Final = 100
@@ -28,6 +28,7 @@ def table(summary: dict[str, Any], report: Path | None = None) -> str:
         _latency(summary),
         _throughput(summary),
         *_groups(summary),
+        *(aligned(block) if len(block) > 1 else block[0] for block in goals_text.blocks(summary)),
         _errors(summary),
         [f"Report  {report}"] if report else [],
     ]

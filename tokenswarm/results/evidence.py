@@ -68,7 +68,7 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
         yield Measured(rule="settling_cut", value=share, subject=f"{phases.wanted_warmup:.3g} s")
     stops = [boundary.time for boundary in run.info.boundaries if boundary.event == "stopping"]
     asked = run.info.load.run_time
-    if stops and asked:
+    if stops and asked and run.info.capacity is None:  # a search ends when it knows
         yield Measured(rule="stopped_early", value=(stops[0] - phases.start) / asked)
 
 

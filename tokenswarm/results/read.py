@@ -18,6 +18,7 @@ import pandas as pd
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
 from tokenswarm.results import hardware
+from tokenswarm.results.capacity import Capacity
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
@@ -35,8 +36,11 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class UserClass(msgspec.Struct, frozen=True):
+    """A class of users that ran; `slo` are goals of its own."""
+
     name: str = ""
     think_time: bool = False
+    slo: str | None = None
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -69,7 +73,8 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Boundary(msgspec.Struct, frozen=True):
-    """A change of load at `time` (UTC epoch seconds): start, target, spawned, lost (a worker), stopping or stopped."""
+    """A change of load at `time` (UTC epoch seconds): start, target, spawned, probe (of a capacity
+    search), lost (a worker), stopping or stopped."""
 
     time: float
     event: str
@@ -106,6 +111,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     start: Moment | None = None
     end: Moment | None = None
     boundaries: list[Boundary] = msgspec.field(default_factory=list)
+    capacity: Capacity | None = None
     rows: RowCount = RowCount()
     problems: list[str] = msgspec.field(default_factory=list)
     user_exceptions: list[UserException] = msgspec.field(default_factory=list)

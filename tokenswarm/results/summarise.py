@@ -16,7 +16,7 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import breakdown, client, distribution, evidence, flow, hardware
+from tokenswarm.results import breakdown, capacity, client, distribution, evidence, flow, goals, hardware
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -54,6 +54,9 @@ def summarise(run: Run) -> dict[str, Any]:
         "client": client.figures(run, phases, cohort, defects),
         "windows": _windows(run, phases, due),
         "groups": breakdown.groups(cohort),
+        "capacity": capacity.figures(run.info.capacity),
+        "slo": goals.objectives(run, cohort, defects),
+        "goodput": goals.goodput(run, cohort, phases.seconds, defects),
         "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
     }
     if phases.note:

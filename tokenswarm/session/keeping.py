@@ -23,12 +23,15 @@ from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.recording.messages import Step
 from tokenswarm.recording.scrape import Scraping
 from tokenswarm.scraping.sources import addressed
+from tokenswarm.session import searching
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_REFUSED, EXIT_ROWS_LOST
 from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
 
 LOOKS_A_SECOND: Final = 20
 """How often the asked number of users is looked at: nobody tells when it changes."""
+
+_GOALS: Final = {True: "were met", False: "were missed", None: "were not measured"}
 
 _log = logging.getLogger("tokenswarm")
 
@@ -46,6 +49,7 @@ class Keeping:
         self._csv: LocustCsv | None = None
         self._live: LiveLine | None = None
         self._scraping: Scraping | None = None
+        self._search: searching.CapacityShape | None = None
         self._results: list[gevent.Greenlet] = []
         self._summary = ""
         self._worst_exit: int | None = None
@@ -54,6 +58,8 @@ class Keeping:
         """At Locust's start. Raises OptionError and RunDirectoryError."""
         directory.check(options.run_dir)
         scraped_sources(options)
+        if options.find_capacity:
+            self._search = searching.install(self._environment, lambda: self.book, options, self._headless)
         given = self._environment.parsed_options
         if self._headless and not given.print_stats:
             given.only_summary = True
@@ -86,6 +92,8 @@ class Keeping:
             "transport": "function" if options.query_model else options.transport,
         }
         book = self.book = Book(self._environment, options, target, expected, _log.error)
+        if self._search is not None:
+            book.watch = self._search.take
         kind = "the SIMULATOR at " if simulated else ""
         of = f", model {one_line(model)}" if model else ""
         _log.info("Load on %s%s%s. Run directory: %s", kind, origins.url, of, book.path)
@@ -121,6 +129,8 @@ class Keeping:
         """No new task begins; what is in flight goes on."""
         if self.book is None:
             return
+        if self._search is not None:
+            self._search.close()
         self.book.mark("stopping", self._environment.runner.user_count)
         waiting, limit = self.book.ledger.in_flight(), self._environment.stop_timeout
         if waiting and limit:
@@ -199,7 +209,8 @@ class Keeping:
             if book.options.fail_on:
                 self._worst_exit = EXIT_GOAL_MISSED
             return
-        verdict = _verdict(book.path)
+        summary = _summary(book.path)
+        verdict = summary.get("verdict")
         book.set_verdict(verdict)
         self._summary = done.stdout
         if not self._headless:
@@ -208,15 +219,16 @@ class Keeping:
         errors = book.ledger.totals().errors
         failed = {"errors": errors > 0, "invalid": level == "invalid"}
         failed["degraded"] = level in ("degraded", "invalid")
+        goals = summary.get("slo") or {}
+        failed["slo"] = goals.get("attained") is not True
         if failed.get(book.options.fail_on or ""):
-            _log.error("--fail-on %s: the run is %s, with %d errors", book.options.fail_on, level, errors)
+            missed = f" and its goals {_GOALS[goals.get('attained')]}" if book.options.fail_on == "slo" else ""
+            _log.error("--fail-on %s: the run is %s, with %d errors%s", book.options.fail_on, level, errors, missed)
             self._worst_exit = EXIT_GOAL_MISSED
 
 
-def _verdict(path: Path) -> dict[str, Any] | None:
+def _summary(path: Path) -> dict[str, Any]:
     try:
-        summary = msgspec.json.decode((path / "summary.json").read_bytes())
+        return msgspec.json.decode((path / "summary.json").read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError) as error:
         raise TargetError(f"{path / 'summary.json'}: {error}") from error
-    verdict = summary.get("verdict")
-    return verdict if isinstance(verdict, dict) else None
