@@ -106,6 +106,7 @@ class Queue:
         self.users = 0
         self.in_flight = 0
         self._leaving = 0
+        self.asked: list[int] = []
         self._free = [self.now] * places
         self._service = service
         self._rate = arrivals
@@ -115,6 +116,7 @@ class Queue:
         self._due = self.now
 
     def ask(self, users: int) -> None:
+        self.asked.append(users)
         if self._rate is None:
             for _ in range(users - self.users):
                 self._sends.append(self.now + self._random.random() * self._service)
@@ -215,19 +217,12 @@ def test_a_queue_that_grows_fails_at_once() -> None:
 
 
 def test_an_overload_is_drained_before_the_next_level_is_tried() -> None:
-    asked: list[int] = []
-
-    def note(users: int, each: Ended) -> Ended:
-        if asked[-1:] != [users]:
-            asked.append(users)
-        return each
-
-    probes = searched(Queue(10, 1.0, seed=3), "ttft_p90<20ms", note).probes
+    queue = Queue(10, 1.0, seed=3)
+    probes = searched(queue, "ttft_p90<20ms").probes
     assert FAIL in {probe["decision"] for probe in probes[:-1]}
-    expected = [(probe["users"], *((0,) if probe["decision"] == FAIL else ())) for probe in probes]
-    levels = [level for group in expected for level in group]
-    wanted = [level for index, level in enumerate(levels) if index == 0 or level != levels[index - 1]]
-    assert asked[: len(wanted)] == wanted
+    levels = [level for probe in probes for level in (probe["users"], *([0] if probe["decision"] == FAIL else []))]
+    expected = [level for before, level in zip([None, *levels], levels, strict=False) if level != before]
+    assert queue.asked == expected + [0] * (expected[-1] != 0)
 
 
 def test_nothing_passes_where_one_user_is_too_many() -> None:

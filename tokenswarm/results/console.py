@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tokenswarm.results import goals_text, wording
+import msgspec
+
+from tokenswarm.results import capacity, goals_text, wording
 from tokenswarm.results.wording import count, number, plain, share, statistic
 
 WIDTH: Final = 100
@@ -24,6 +26,7 @@ def table(summary: dict[str, Any], report: Path | None = None) -> str:
     blocks = [
         _title(summary),
         _verdict(summary),
+        _capacity(summary),
         _requests(summary),
         _latency(summary),
         _throughput(summary),
@@ -78,6 +81,15 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
     for defect in summary["defects"]:
         lines += _wrapped(plain(defect), f"  {'defect':<9}")
     return lines
+
+
+def _capacity(summary: dict[str, Any]) -> list[str]:
+    found = summary["capacity"]
+    if not found:
+        return []
+    searched = msgspec.convert(found, capacity.Capacity)
+    lines = _wrapped(found["text"], "Capacity: ") + aligned(capacity.table(searched))
+    return [*lines, "Everything below is of the level that passed."] if searched.headline else lines
 
 
 def _requests(summary: dict[str, Any]) -> list[str]:

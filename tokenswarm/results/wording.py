@@ -123,6 +123,8 @@ def questions(found: dict[str, int]) -> str:
 def what_ran(summary: dict[str, Any]) -> str:
     """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
     load = summary["run"]["load"]
+    if summary["capacity"]:
+        return f"search for capacity up to {count(load['users'])} users, {seconds(summary['run']['seconds'])}"
     parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
     arrivals = plain(load["arrivals"], 40)
     parts.append("closed loop" if arrivals == "closed" else f"open loop ({arrivals})")

@@ -14,7 +14,7 @@ import gevent
 import msgspec
 
 from tokenswarm.embedded import EmbeddedSimulator
-from tokenswarm.errors import TargetError
+from tokenswarm.errors import OptionError, TargetError
 from tokenswarm.options import Options, request_headers, scraped_sources
 from tokenswarm.record import one_line
 from tokenswarm.recording import directory
@@ -58,6 +58,8 @@ class Keeping:
         """At Locust's start. Raises OptionError and RunDirectoryError."""
         directory.check(options.run_dir)
         scraped_sources(options)
+        if options.fail_on == "slo" and not (options.slo or any(map(_goals, self._environment.user_classes))):
+            raise OptionError("--fail-on slo needs --slo: which goals?")
         if options.find_capacity:
             self._search = searching.install(self._environment, lambda: self.book, options, self._headless)
         given = self._environment.parsed_options
@@ -225,6 +227,11 @@ class Keeping:
             missed = f" and its goals {_GOALS[goals.get('attained')]}" if book.options.fail_on == "slo" else ""
             _log.error("--fail-on %s: the run is %s, with %d errors%s", book.options.fail_on, level, errors, missed)
             self._worst_exit = EXIT_GOAL_MISSED
+
+
+def _goals(user_class: Any) -> bool:
+    """Whether a class of users has goals of its own."""
+    return bool(getattr(user_class, "slo", None))
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class CapacityShape(LoadTestShape):
         if self._book is not None and self._search is not None:
             self._search.stop(self._book.now())
             self._tell(self._book, self._search)
-        self._book = self._search = None
+        self._search = None
 
     def _begin(self, book: Book) -> None:
         options, limit = book.options, self._given.run_time

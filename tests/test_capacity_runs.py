@@ -1,0 +1,103 @@
+"""The search for capacity with the real Locust, against a simulator whose capacity can be reckoned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from locust_process import LocustProcess, headless, locust
+from simulator_process import simulator
+from swarm_process import all_hold, headless_swarm
+
+PLACES = 2
+ENGINE = ("--max-batch", str(PLACES), "--prefill-base", "40", "--prefill-per-token", "0", "--decode-base", "20")
+REPLY = ("--output-tokens", "10", "--extra-body", '{"ignore_eos": true}')
+GOAL = "ttft_p80<120ms"
+"""A reply holds one of the two places for 40 ms of prefill and 10 steps of 20 ms: up to 260 ms with the step that it
+waits for. Two users never wait for a place: first tokens take 40 ms and one or two steps, at most 80 ms. Of three users
+one always waits, for 120 ms on average if places come free in turn; if both come free at once, every second request
+waits for 240 ms, and the others not at all. Either way half of all TTFTs at least are beyond 120 ms, where a fifth may
+be. So the answer is two, also on a machine that adds 40 ms here and there."""
+SEARCH = ("--find-capacity", "--slo", GOAL, "--users", "20", "--warmup", "1s", "--no-check", *REPLY)
+
+
+def found_two_users(run: Any) -> dict[str, Any]:
+    """The answer, and what must stand in run.json, summary, console and report about it."""
+    capacity, summary = run.json("run.json")["capacity"], run.json("summary.json")
+    answer = capacity["answer"]
+    assert (answer["why"], answer["users"], answer["failed_users"]) == ("found", PLACES, PLACES + 1), run.output
+    assert (answer["confirmed"], answer["binding"]) == (True, GOAL)
+    assert "Capacity: 2 users keep the goals, 3 users miss ttft_p80<120ms." in run.output
+    assert summary["capacity"]["answer"]["users"] == PLACES
+    assert "Capacity</h2>" in (run.run_dir / "report.html").read_text()
+    return dict(capacity)
+
+
+def phases_are_those_of_the_probes(run: Any, capacity: dict[str, Any]) -> None:
+    """Each level is a phase of its own; the run's figures are of those that passed at the answer."""
+    manifest, summary = run.json("run.json"), run.json("summary.json")
+    begun = [boundary["users"] for boundary in manifest["boundaries"] if boundary["event"] == "probe"]
+    assert begun == [probe["users"] for probe in capacity["probes"]]
+    assert begun[:3] == [1, 2, 3]
+    at_answer = [p for p in capacity["probes"] if p["users"] == PLACES and p["decision"] == "pass"]
+    windows = [(window["start"], window["end"], window["users"]) for window in summary["phases"]["windows"]]
+    assert windows == [(probe["measured_from"], probe["until"], PLACES) for probe in at_answer]
+    assert summary["slo"]["attained"] is True
+
+
+def an_overload_is_let_drain_and_not_cut(run: Any) -> None:
+    assert {row["status"] for row in run.rows()} == {"ok"}
+
+
+@pytest.mark.slow
+def test_the_search_finds_what_the_simulator_can_do(tmp_path: Path) -> None:
+    all_hold(tmp_path, in_one_process, with_two_workers)
+
+
+def in_one_process(folder: Path) -> None:
+    with simulator(folder, *ENGINE) as server:
+        run = headless(folder, server.url, *SEARCH, "--fail-on", "slo")
+    capacity = found_two_users(run)
+    phases_are_those_of_the_probes(run, capacity)
+    an_overload_is_let_drain_and_not_cut(run)
+
+
+def with_two_workers(folder: Path) -> None:
+    with simulator(folder, *ENGINE) as server, headless_swarm(folder, 2, server.url, *SEARCH) as run:
+        run.wait()
+    found_two_users(run.master)
+    an_overload_is_let_drain_and_not_cut(run)
+    assert {row["worker"] for row in run.rows()} == {"0", "1"}
+
+
+SHAPED = """
+from locust import LoadTestShape
+from tokenswarm.users import ChatUser
+
+class Chat(ChatUser):
+    pass
+
+class Mine(LoadTestShape):
+    def tick(self):
+        return 1, 1
+"""
+
+
+def refused(folder: Path, *options: str, **settings: Any) -> str:
+    folder.mkdir()
+    with locust(folder, "--headless", "--host", "http://127.0.0.1:9", *options, **settings) as run:
+        assert run.wait(60) == 2, run.output
+        return _said(run)
+
+
+def _said(run: LocustProcess) -> str:
+    return run.output
+
+
+def test_a_search_that_could_not_go_well_is_refused_by_name(tmp_path: Path) -> None:
+    shaped = tmp_path / "shaped.py"
+    shaped.write_text(SHAPED)
+    said = refused(tmp_path / "a", "--find-capacity", "--slo", GOAL, "-u", "5", locustfile=shaped)
+    assert "so does the load shape Mine" in said
+    assert "--find-capacity needs --users" in refused(tmp_path / "b", "--find-capacity", "--slo", GOAL)
