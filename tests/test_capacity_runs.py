@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from locust_process import LocustProcess, headless, locust
+from locust_process import headless, locust
 from simulator_process import simulator
 from swarm_process import all_hold, headless_swarm
 
@@ -52,7 +52,7 @@ def an_overload_is_let_drain_and_not_cut(run: Any) -> None:
 
 @pytest.mark.slow
 def test_the_search_finds_what_the_simulator_can_do(tmp_path: Path) -> None:
-    all_hold(tmp_path, in_one_process, with_two_workers)
+    all_hold(tmp_path, in_one_process, with_two_workers, interrupted_it_keeps_what_it_knows, missed_goals_fail_the_run)
 
 
 def in_one_process(folder: Path) -> None:
@@ -69,6 +69,27 @@ def with_two_workers(folder: Path) -> None:
     found_two_users(run.master)
     an_overload_is_let_drain_and_not_cut(run)
     assert {row["worker"] for row in run.rows()} == {"0", "1"}
+
+
+def interrupted_it_keeps_what_it_knows(folder: Path) -> None:
+    with simulator(folder, *ENGINE) as server, locust(folder, "--headless", "--host", server.url, *SEARCH) as run:
+        run.until(lambda: "Capacity: 1. 1 user (step up): looks fine" in run.output)
+        run.interrupt()
+        assert run.wait(60) == 0, run.output
+    capacity = run.json("run.json")["capacity"]
+    assert (capacity["answer"]["why"], capacity["answer"]["users"]) == ("stopped", None)
+    assert capacity["probes"][0]["users"] == 1
+    assert "The search was stopped before it was over." in run.output
+
+
+def missed_goals_fail_the_run(folder: Path) -> None:
+    with simulator(folder, *ENGINE) as server:
+        goals = ("--slo", "ttft_p50<1ms", "--goodput", "e2e<9s", "--fail-on", "slo")
+        run = headless(folder, server.url, "-u", "1", "-t", "3s", "--warmup", "0", *REPLY, *goals, exit_code=3)
+    summary = run.json("summary.json")
+    assert summary["slo"]["attained"] is False
+    assert summary["goodput"]["share"] == 1.0
+    assert "and its goals were missed" in run.output
 
 
 SHAPED = """
@@ -88,11 +109,7 @@ def refused(folder: Path, *options: str, **settings: Any) -> str:
     folder.mkdir()
     with locust(folder, "--headless", "--host", "http://127.0.0.1:9", *options, **settings) as run:
         assert run.wait(60) == 2, run.output
-        return _said(run)
-
-
-def _said(run: LocustProcess) -> str:
-    return run.output
+        return run.output
 
 
 def test_a_search_that_could_not_go_well_is_refused_by_name(tmp_path: Path) -> None:
@@ -100,4 +117,5 @@ def test_a_search_that_could_not_go_well_is_refused_by_name(tmp_path: Path) -> N
     shaped.write_text(SHAPED)
     said = refused(tmp_path / "a", "--find-capacity", "--slo", GOAL, "-u", "5", locustfile=shaped)
     assert "so does the load shape Mine" in said
+    assert "--fail-on slo needs --slo" in refused(tmp_path / "c", "--fail-on", "slo", "-u", "1")
     assert "--find-capacity needs --users" in refused(tmp_path / "b", "--find-capacity", "--slo", GOAL)

@@ -283,3 +283,12 @@ def test_failures_are_misses() -> None:
     answer = searched(Queue(30, 1.0), "ttft_p95<500ms error_rate<5%", fail).answer
     assert answer is not None
     assert (answer["users"], answer["failed_users"]) == (8, 9)
+
+
+def test_users_that_never_come_end_the_search() -> None:
+    search, now = Search(parse_slo("ttft_p95<500ms"), most=10), 0.0
+    while search.tick(now, 0, 0) is not None:
+        now += 1.0
+        assert now < 100
+    assert search.answer is not None
+    assert (search.answer["why"], search.answer["users"]) == ("stuck", None)

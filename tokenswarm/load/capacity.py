@@ -21,9 +21,12 @@ NOT_REACHED: Final = "not reached"
 CONTRADICTORY: Final = "contradictory"
 TIME: Final = "time"
 STOPPED: Final = "stopped"
+STUCK: Final = "stuck"
 
 QUIET_S: Final = 1.5
 """Nothing in flight counts after so long: what was told of it may be a second old."""
+STUCK_S: Final = 60.0
+"""Users of a level that do not come for so long never will."""
 
 _RAMP, _PROBE, _DRAIN, _END, _DONE = "ramp", "probe", "drain", "end", "done"
 
@@ -58,6 +61,7 @@ class Search:
         self._began: float | None = None
         self._since = 0.0
         self._asked = 0
+        self._running = 0
 
     @property
     def probe(self) -> Probe | None:
@@ -76,7 +80,9 @@ class Search:
             self._go_on(now, drain=False)
         if self._time_limit is not None and now - self._began >= self._time_limit and self._state not in (_END, _DONE):
             self.stop(now, TIME)
-        if self._state == _RAMP and running == self._asked:
+        if self._state == _RAMP and running != self._asked:
+            self._watch_ramp(now, running)
+        elif self._state == _RAMP:
             self._state = _PROBE
             self._probe = Probe(
                 self._next, self._objectives, now, open_loop=self._rate is not None, settling=self._settling
@@ -90,7 +96,7 @@ class Search:
             if self._state == _END:
                 self._state = _DONE
                 return None
-            self._state, self._asked = _RAMP, self._next.level
+            self._state, self._asked, self._since = _RAMP, self._next.level, now
         return None if self._state == _DONE else self._asked
 
     def stop(self, now: float, why: str = STOPPED) -> None:
@@ -98,6 +104,12 @@ class Search:
         if self.answer is None:
             self.answer = self._answer(now, why)
         self._end(now)
+
+    def _watch_ramp(self, now: float, running: int) -> None:
+        if running != self._running:
+            self._running, self._since = running, now
+        elif now - self._since >= STUCK_S:
+            self.stop(now, STUCK)
 
     def _go_on(self, now: float, drain: bool) -> None:
         """To the next level, if there is one."""

@@ -28,7 +28,7 @@ FEWEST_TURNS: Final = 3.0
 """Requests a user after which it counts as settled where there are too few for a trend."""
 LEAST_GROWTH_S: Final = 10.0
 """A queue that grows for shorter may be a fluctuation."""
-MOST_S: Final = 300.0
+MOST_S: Final = 600.0
 """Of measuring; of a confirmation twice as many."""
 FEWEST_FINE: Final = 8
 MOST_FINE: Final = 40

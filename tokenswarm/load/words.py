@@ -23,6 +23,7 @@ WHY: Final = {
     "undecided": "Above that no level was clearly good or bad.",
     "contradictory": "Levels that had failed passed later, or the other way: the server is not the same all the time.",
     "time": "The run time was over before the search was: give it a longer --run-time.",
+    "stuck": "The users of the next level never came: look for a worker that was lost.",
     "stopped": "The search was stopped before it was over.",
 }
 """Why the search ended there."""
