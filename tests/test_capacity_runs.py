@@ -10,15 +10,18 @@ from locust_process import headless, locust
 from simulator_process import simulator
 from swarm_process import all_hold, headless_swarm
 
+from tokenswarm.load.bracket import CLIENT
+
 PLACES = 2
-ENGINE = ("--max-batch", str(PLACES), "--prefill-base", "40", "--prefill-per-token", "0", "--decode-base", "20")
-REPLY = ("--output-tokens", "10", "--extra-body", '{"ignore_eos": true}')
-GOAL = "ttft_p80<120ms"
-"""A reply holds one of the two places for 40 ms of prefill and 10 steps of 20 ms: up to 260 ms with the step that it
-waits for. Two users never wait for a place: first tokens take 40 ms and one or two steps, at most 80 ms. Of three users
-one always waits, for 120 ms on average if places come free in turn; if both come free at once, every second request
-waits for 240 ms, and the others not at all. Either way half of all TTFTs at least are beyond 120 ms, where a fifth may
-be. So the answer is two, also on a machine that adds 40 ms here and there."""
+ENGINE = ("--max-batch", str(PLACES), "--prefill-base", "40", "--prefill-per-token", "0", "--decode-base", "25")
+REPLY = ("--output-tokens", "16", "--extra-body", '{"ignore_eos": true}')
+GOAL = "ttft_p70<200ms"
+"""A reply holds one of the two places for 40 ms of prefill and 16 steps of 25 ms: some 450 ms with the step that it
+waits for. Two users never wait for a place: first tokens take 40 ms and one or two steps, at most 90 ms. Of three users
+one always waits, for 225 ms on average if places come free in turn; if both come free at once, every second request
+waits for 450 ms, and the others not at all. Either way half of all TTFTs at least are beyond 200 ms, where three in ten
+may be. So the answer is two, also on a machine that adds 100 ms to some.
+"""
 SEARCH = ("--find-capacity", "--slo", GOAL, "--users", "20", "--warmup", "1s", "--no-check", *REPLY)
 
 
@@ -26,9 +29,12 @@ def found_two_users(run: Any) -> dict[str, Any]:
     """The answer, and what must stand in run.json, summary, console and report about it."""
     capacity, summary = run.json("run.json")["capacity"], run.json("summary.json")
     answer = capacity["answer"]
+    if answer["why"] == CLIENT:  # on a machine that is so busy the search knows it, and says nothing of the server
+        assert any(fault["level"] == "invalid" for probe in capacity["probes"] for fault in probe["client"])
+        return dict(capacity)
     assert (answer["why"], answer["users"], answer["failed_users"]) == ("found", PLACES, PLACES + 1), run.output
     assert (answer["confirmed"], answer["binding"]) == (True, GOAL)
-    assert "Capacity: 2 users keep the goals, 3 users miss ttft_p80<120ms." in run.output
+    assert "Capacity: 2 users keep the goals, 3 users miss ttft_p70<200ms." in run.output
     assert summary["capacity"]["answer"]["users"] == PLACES
     assert "Capacity</h2>" in (run.run_dir / "report.html").read_text()
     return dict(capacity)
@@ -37,6 +43,8 @@ def found_two_users(run: Any) -> dict[str, Any]:
 def phases_are_those_of_the_probes(run: Any, capacity: dict[str, Any]) -> None:
     """Each level is a phase of its own; the run's figures are of those that passed at the answer."""
     manifest, summary = run.json("run.json"), run.json("summary.json")
+    if capacity["answer"]["why"] == CLIENT:
+        return
     begun = [boundary["users"] for boundary in manifest["boundaries"] if boundary["event"] == "probe"]
     assert begun == [probe["users"] for probe in capacity["probes"]]
     assert begun[:3] == [1, 2, 3]
@@ -57,7 +65,7 @@ def test_the_search_finds_what_the_simulator_can_do(tmp_path: Path) -> None:
 
 def in_one_process(folder: Path) -> None:
     with simulator(folder, *ENGINE) as server:
-        run = headless(folder, server.url, *SEARCH, "--fail-on", "slo")
+        run = headless(folder, server.url, *SEARCH)
     capacity = found_two_users(run)
     phases_are_those_of_the_probes(run, capacity)
     an_overload_is_let_drain_and_not_cut(run)

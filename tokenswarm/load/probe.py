@@ -33,6 +33,7 @@ MOST_S: Final = 600.0
 FEWEST_FINE: Final = 8
 MOST_FINE: Final = 40
 FEWEST_FOR_CLIENT: Final = 20
+FEWEST_FOR_P95: Final = 72
 QUEUE: Final = "queue"
 """What binds where the queue grows without end."""
 
@@ -126,7 +127,9 @@ class Probe:
         since = self.began + elapsed / 2
         turns = len(self._waiting) / self.tried.level
         growing = grows(self._queue(since), since, now)
-        if growing is None and turns >= FEWEST_TURNS:  # too slow for a line, and nobody waits for ever
+        if (
+            growing is None and turns >= FEWEST_TURNS and not self._open_loop
+        ):  # too slow for a line, and nobody waits for ever
             growing = False
         if self._open_loop and elapsed < MOST_SETTLING_S:
             if len(self._waiting) < self._in_flight[-1][1]:  # what came at first is still on its way
@@ -199,11 +202,13 @@ class Probe:
     def _decision(self, now: float) -> str | None:
         if FAIL in self._decided or self._overflows(now):
             return FAIL
+        seconds = now - (self.measured_from or now)
+        if self._open_loop and seconds < LEAST_GROWTH_S:  # a queue may still be too short to be missed
+            return None
         if all(decided == PASS for decided in self._decided):
             return PASS
         if self.tried.kind == COARSE and self._is_fine():
             return FINE
-        seconds = now - (self.measured_from or now)
         spent = seconds >= MOST_S * (2 if self.tried.kind in (CONFIRM, ABOVE) else 1)
         full = all(
             decided != UNDECIDED or sample.full for decided, sample in zip(self._decided, self._samples, strict=True)
@@ -248,15 +253,20 @@ class Probe:
         ]
 
     def _own_delays(self) -> Iterable[Measured]:
-        ttft = sorted(each.figures["ttft_ms"] for each in self._measured if "ttft_ms" in each.figures)
-        low = sorted(each.figures["ttft_low_ms"] for each in self._measured if "ttft_low_ms" in each.figures)
-        before = sorted(each.before_sent_ms for each in self._measured if each.before_sent_ms is not None)
-        late = sorted(each.figures["queue_ms"] for each in self._measured if "queue_ms" in each.figures)
-        if ttft and low and (middle := percentile(ttft, 50)) > 0:
-            width = percentile(ttft, 95) - percentile(low, 95)
-            yield Measured(rule="ttft_bounds", value=width / percentile(ttft, 95), absolute=width, subject="p95")
-            if before:
-                delay = percentile(before, 95)  # of p99 there are too few in a probe
-                yield Measured(rule="send_delay", value=delay / middle, absolute=delay, subject="p95")
-        if self._open_loop and late:
-            yield Measured(rule="schedule_lag", value=percentile(late, 95))
+        # p95 of few would be their one worst.
+        name, rank = ("p95", 95.0) if len(self._measured) >= FEWEST_FOR_P95 else ("p50", 50.0)
+
+        def at_rank(figures: Iterable[float | None]) -> float | None:
+            found = sorted(figure for figure in figures if figure is not None)
+            return percentile(found, rank) if found else None
+
+        ttft, low = (at_rank(each.figures.get(c) for each in self._measured) for c in ("ttft_ms", "ttft_low_ms"))
+        before = at_rank(each.before_sent_ms for each in self._measured)
+        late = at_rank(each.figures.get("queue_ms") for each in self._measured)
+        if ttft and low is not None:
+            yield Measured(rule="ttft_bounds", value=(ttft - low) / ttft, absolute=ttft - low, subject=name)
+        if ttft and before is not None:
+            middle = statistics.median(each.figures["ttft_ms"] for each in self._measured if "ttft_ms" in each.figures)
+            yield Measured(rule="send_delay", value=before / middle, absolute=before, subject=name)
+        if self._open_loop and late is not None:
+            yield Measured(rule="schedule_lag", value=late)

@@ -84,6 +84,8 @@ class Keeping:
 
     def begin(self, options: Options, origins: Origins, model: str, expected: list[str]) -> Book:
         """A run begins. Raises OptionError and RunDirectoryError."""
+        if options.find_capacity != (self._search is not None):
+            raise OptionError("--find-capacity cannot be changed here: start Locust with it, or without.")
         sources = addressed(scraped_sources(options), origins, lambda: request_headers(options))
         simulated = self.is_simulator(origins)
         target = {

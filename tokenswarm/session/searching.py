@@ -38,8 +38,7 @@ class CapacityShape(LoadTestShape):
         super().__init__()  # type: ignore[no-untyped-call]
         self.runner = environment.runner
         self._given = environment.parsed_options
-        self._most: int | None = self._given.num_users  # Locust puts 1 here later, if there was nothing
-        self._spawn_rate: float | None = self._given.spawn_rate
+        self._spawn_rate: float | None = self._given.spawn_rate  # Locust puts 1 here later, if there was nothing
         self._current_book = current_book
         self._options = options
         self._book: Book | None = None
@@ -78,7 +77,7 @@ class CapacityShape(LoadTestShape):
         self._book, self._told, self._marked = book, 0, None
         self._search = Search(
             parse_slo(options.slo or ""),
-            most=self._most or self._given.num_users or MOST_USERS,
+            most=self._given.num_users or MOST_USERS,
             settling=options.warmup,
             time_limit=float(limit) if limit else None,
             drain_limit=options.request_timeout + MARGIN_SECONDS,
@@ -115,7 +114,7 @@ def install(
             f"--find-capacity decides how many users there are, and so does the load shape {type(other).__name__}: "
             "leave one of them out"
         )
-    if headless and not environment.parsed_options.num_users:
+    if (headless or environment.parsed_options.autostart) and not environment.parsed_options.num_users:
         raise OptionError("--find-capacity needs --users: how many may it try at the most?")
     if environment.stop_timeout == DEFAULT_STOP_TIMEOUT:  # an overload is to drain, not to be cut
         environment.stop_timeout = options.request_timeout
