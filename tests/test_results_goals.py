@@ -72,7 +72,7 @@ def test_goodput_is_what_kept_to_all_limits_a_second_and_of_all_due(tmp_path: Pa
 
 
 def test_a_class_of_users_is_held_to_its_own_goals(tmp_path: Path) -> None:
-    classes = [{"name": "ChatUser", "slo": "ttft_p90<500ms"}, {"name": "Slow", "slo": "ttft_p90<500ms"}]
+    classes = [{"name": name, "options": {"slo": "ttft_p90<500ms"}} for name in ("ChatUser", "Slow")]
     found = summary(tmp_path, classes)["slo"]
     assert found["objectives"] == []
     attained = {part["user_class"]: part["objectives"][0]["attained"] for part in found["classes"]}

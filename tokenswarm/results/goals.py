@@ -7,7 +7,7 @@ means for a goal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,12 +33,12 @@ def objectives(run: Run, cohort: pd.DataFrame, defects: list[str]) -> dict[str, 
 
     `attained` is None where something could not be measured and nothing was missed.
     """
-    given = _option(run, "slo")
+    given = _text(run.info.options, "slo")
     found = {"objectives": _judged(given, cohort, run, defects), "classes": []}
     for user_class in run.info.user_classes:
-        if user_class.slo:
+        if own := _text(user_class.options, "slo"):
             rows = cohort[cohort["user_class"] == user_class.name]
-            judged = _judged(user_class.slo, rows, run, defects)
+            judged = _judged(own, rows, run, defects)
             found["classes"].append({"user_class": user_class.name, "objectives": judged})
     every = [each for part in (found, *found["classes"]) for each in part["objectives"]]
     return {"attained": _all(each["attained"] for each in every), **found} if every else None
@@ -50,7 +50,7 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
     Out are those that were cancelled or cut before they were late. A limit that no request has a figure for is not
     measured, and so is then the whole.
     """
-    text = _option(run, "goodput")
+    text = _text(run.info.options, "goodput")
     try:
         limits = parse_goodput(text) if text else ()
     except OptionError as error:
@@ -69,8 +69,8 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
     }
 
 
-def _option(run: Run, name: str) -> str:
-    given = run.info.options.get(name)
+def _text(options: Mapping[str, Any], name: str) -> str:
+    given = options.get(name)
     return given if isinstance(given, str) else ""
 
 

@@ -36,11 +36,10 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class UserClass(msgspec.Struct, frozen=True):
-    """A class of users that ran; `slo` are goals of its own."""
-
     name: str = ""
     think_time: bool = False
-    slo: str | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What this class alone was given, as text or a truth value."""
 
 
 class Load(msgspec.Struct, frozen=True):

@@ -58,7 +58,7 @@ class Keeping:
         """At Locust's start. Raises OptionError and RunDirectoryError."""
         directory.check(options.run_dir)
         scraped_sources(options)
-        if options.fail_on == "slo" and not (options.slo or any(map(_goals, self._environment.user_classes))):
+        if options.fail_on == "slo" and not (options.slo or any(map(_has_goals, self._environment.user_classes))):
             raise OptionError("--fail-on slo needs --slo: which goals?")
         if options.find_capacity:
             self._search = searching.install(self._environment, lambda: self.book, options, self._headless)
@@ -231,9 +231,9 @@ class Keeping:
             self._worst_exit = EXIT_GOAL_MISSED
 
 
-def _goals(user_class: Any) -> bool:
+def _has_goals(user_class: Any) -> bool:
     """Whether a class of users has goals of its own."""
-    return bool(getattr(user_class, "slo", None))
+    return bool((getattr(user_class, "options", None) or {}).get("slo"))
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class CapacityShape(LoadTestShape):
         self._book, self._told, self._marked = book, 0, None
         self._search = Search(
             parse_slo(options.slo or ""),
+            rate_per_user=_rate_per_user(options),
             most=self._given.num_users or MOST_USERS,
             settling=options.warmup,
             time_limit=float(limit) if limit else None,
@@ -116,7 +117,26 @@ def install(
         )
     if (headless or environment.parsed_options.autostart) and not environment.parsed_options.num_users:
         raise OptionError("--find-capacity needs --users: how many may it try at the most?")
+    _rate_per_user(options)
+    _ask_for_fresh_prompts(environment.parsed_options)
     if environment.stop_timeout == DEFAULT_STOP_TIMEOUT:  # an overload is to drain, not to be cut
         environment.stop_timeout = options.request_timeout
     shape = environment.shape_class = CapacityShape(environment, current_book, options)
     return shape
+
+
+def _rate_per_user(options: Options) -> float | None:
+    """Tasks a second of each user in the open loop; None in the closed one. Raises OptionError for a trace."""
+    arrivals = str(getattr(options, "arrivals", "closed"))
+    if arrivals.startswith("trace:"):
+        raise OptionError(
+            f"--find-capacity decides how much is sent, and so does --arrivals {arrivals}: a trace has times"
+        )
+    return None if arrivals == "closed" else float(getattr(options, "rate_per_user", 1.0))
+
+
+def _ask_for_fresh_prompts(given: Any) -> None:
+    """A level that is sent what the level before was sent would be answered from a cache. A dataset, and prefixes in
+    common, are left as they are: they are meant so."""
+    if "unique_prompts" in vars(given) and not given.dataset and not given.shared_prefix_tokens:
+        given.unique_prompts = True
