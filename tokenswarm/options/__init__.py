@@ -70,6 +70,7 @@ PROBLEMS: Final = (
     prompts.problems,
     cancelling.problems,
     steps.problems,
+    goals.problems,
 )
 """What finds contradictions between options that are good by themselves."""
 

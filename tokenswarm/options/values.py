@@ -98,6 +98,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     token_budget: int | None = None
 
     # goals.py
+    slo: str | None = None
+    """As given; so is the next. Parsed by slo.py."""
+    goodput: str | None = None
+    find_capacity: bool = False
     fail_on: str | None = None
 
     # record.py

@@ -55,6 +55,10 @@ class Book:
         """Whether a worker has said that the run cannot go on; why is one of the problems."""
         self.ended_by = ""
         """What ended the run, of `ending.WORDS`; empty while it lasts."""
+        self.watch: Callable[[Batch], None] | None = None
+        """Is given each batch, once it is written down."""
+        self.capacity: dict[str, Any] | None = None
+        """What a search for capacity has found so far."""
         self.rows_written = 0
         self.rows_lost = 0
         self.started = Anchor(time.time_ns(), time.monotonic_ns())
@@ -125,6 +129,8 @@ class Book:
         seat.worker.last_report = self.now()
         if not self.ended:
             self._write(seat, batch)
+            if self.watch is not None:
+                self.watch(batch)
             return
         self._directory.reopen(REQUESTS, INTERVALS, RESPONSES if self.options.save_responses else None)
         try:
@@ -261,6 +267,11 @@ class Book:
         self._verdict = verdict
         self._write_manifest()
 
+    def set_capacity(self, found: dict[str, Any]) -> None:
+        """What a search for capacity has found so far: its probes, and its answer once there is one."""
+        self.capacity = found
+        self._changed = True
+
     def redact(self, text: str) -> str:
         """Text in which no key or expanded header value stands."""
         return redact(text, self._secrets)
@@ -333,6 +344,7 @@ class Book:
             "end": None if ended is None else manifest.instant(anchor.wall_ns + ended - anchor.monotonic_ns, ended),
             "ended_by": self.ended_by or None,
             "boundaries": self._boundaries,
+            "capacity": self.capacity,
             "scraped": [msgspec.to_builtins(state) for state in self.sources],
             "rows": {"written": self.rows_written, "lost": self.rows_lost},
             "problems": self.problems,

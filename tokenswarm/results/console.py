@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tokenswarm.results import steps_text, wording
+import msgspec
+
+from tokenswarm.results import capacity, goals_text, steps_text, wording
 from tokenswarm.results.wording import count, number, plain, share, statistic
 
 WIDTH: Final = 100
@@ -24,11 +26,13 @@ def table(summary: dict[str, Any], report: Path | None = None) -> str:
     blocks = [
         _title(summary),
         _verdict(summary),
+        _capacity(summary),
         _requests(summary),
         _latency(summary),
         _throughput(summary),
         _steps(summary),
         *_groups(summary),
+        *(aligned(block) if len(block) > 1 else block[0] for block in goals_text.blocks(summary)),
         _errors(summary),
         [f"Report  {report}"] if report else [],
     ]
@@ -79,6 +83,15 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
     for defect in summary["defects"]:
         lines += _wrapped(plain(defect), f"  {'defect':<9}")
     return lines
+
+
+def _capacity(summary: dict[str, Any]) -> list[str]:
+    found = summary["capacity"]
+    if not found:
+        return []
+    searched = msgspec.convert(found, capacity.Capacity)
+    lines = _wrapped(found["text"], "Capacity: ") + aligned(capacity.table(searched))
+    return [*lines, "Everything below is of the level that passed."] if searched.headline else lines
 
 
 def _requests(summary: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ the stop. A run edited in the web UI, or with steps, has several steady windows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenswarm.results import flow
+from tokenswarm.results.capacity import Probe
 from tokenswarm.results.read import Boundary, Run
 
 Mask = npt.NDArray[np.bool_]
@@ -115,6 +116,10 @@ def find(run: Run) -> Phases:
     steps = _steps(boundaries, load_end, settling)
     phases = _phases(steps, boundaries, start, load_end, end)
     steady = tuple(phase for phase in phases if phase.kind == STEADY)
+    if run.info.capacity is not None and run.info.capacity.headline:
+        probes = tuple(_probes(run.info.capacity.headline))
+        own = Settling(settling.seconds, settling.seconds)
+        return Phases(start, end, own, phases, (), probes, whole_run=False, note="")
     if steady:
         return Phases(start, end, settling, phases, steps, steady, whole_run=False, note="")
     spawned = any(boundary.event == "spawned" for boundary in boundaries)
@@ -152,6 +157,13 @@ def known_boundaries(run: Run) -> list[Boundary]:
             reached = True
             found.append(Boundary(time=float(second), event="spawned", users=int(target)))
     return found or recorded
+
+
+def _probes(probes: Sequence[Probe]) -> Iterator[Phase]:
+    """What a capacity search measured, each level from when it had settled."""
+    for probe in probes:
+        if probe.measured_from is not None and probe.until is not None:
+            yield Phase(STEADY, probe.measured_from, probe.until, probe.users)
 
 
 def _settling(run: Run, load_seconds: float) -> Settling:

@@ -18,6 +18,7 @@ import pandas as pd
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
 from tokenswarm.results import hardware
+from tokenswarm.results.capacity import Capacity
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
@@ -73,8 +74,8 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Boundary(msgspec.Struct, frozen=True):
-    """A change of load at `time` (UTC epoch seconds): start, target, spawned, lost (a worker), through (a worker had
-    nothing more to send), stopping or stopped."""
+    """A change of load at `time` (UTC epoch seconds): start, target, spawned, probe (of a capacity search), lost (a
+    worker), through (a worker had nothing more to send), stopping or stopped."""
 
     time: float
     event: str
@@ -112,6 +113,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     end: Moment | None = None
     ended_by: str | None = None
     boundaries: list[Boundary] = msgspec.field(default_factory=list)
+    capacity: Capacity | None = None
     rows: RowCount = RowCount()
     problems: list[str] = msgspec.field(default_factory=list)
     user_exceptions: list[UserException] = msgspec.field(default_factory=list)

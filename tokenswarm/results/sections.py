@@ -12,12 +12,14 @@ from typing import Any, Final
 from tokenswarm.results import (
     charts,
     client_section,
+    goals_text,
     groups_section,
     hardware_section,
     steps_section,
     wording,
     workers_section,
 )
+from tokenswarm.results.capacity import table as capacity_table
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import escape, facts, figure, section, table
 from tokenswarm.results.phases import Phases, intended
@@ -179,6 +181,23 @@ def groups(material: Material) -> str:
     return groups_section.section(material.summary["groups"])
 
 
+def capacity(material: Material) -> str:
+    found = material.run.info.capacity
+    if found is None:
+        return ""
+    said = escape(material.summary["capacity"]["text"])
+    return section("Capacity", f"<p>{said}</p>", _text_table(capacity_table(found)))
+
+
+def goals(material: Material) -> str:
+    return section("Goals", "".join(_text_table(rows) for rows in goals_text.blocks(material.summary)))
+
+
+def _text_table(rows: list[list[str]]) -> str:
+    head, *others = [[escape(cell) for cell in row] for row in rows]
+    return table(head, others)
+
+
 def hardware(material: Material) -> str:
     return hardware_section.section(material.run.hardware, material.summary["hardware"], material.phases)
 
@@ -319,6 +338,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
     verdict,
     cards,
     defects,
+    capacity,
+    goals,
     latency,
     distributions,
     over_time,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import breakdown, client, distribution, evidence, flow, hardware
+from tokenswarm.results import breakdown, capacity, client, distribution, evidence, flow, goals, hardware
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -55,6 +55,9 @@ def summarise(run: Run) -> dict[str, Any]:
         "client": client.figures(run, phases, cohort, defects),
         "windows": _windows(run, phases, due),
         "groups": breakdown.groups(cohort),
+        "capacity": capacity.figures(run.info.capacity),
+        "slo": goals.objectives(run, cohort, defects),
+        "goodput": goals.goodput(run, cohort, phases.seconds, defects),
         "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
     }
     if phases.note:
@@ -358,6 +361,8 @@ def _windows(run: Run, phases: Phases, due: flow.Floats) -> list[dict[str, Any]]
                 "e2e_ms": distribution.of(column(ok, "e2e_ms")),
                 "throughput": throughput(run, only, rows),
                 "concurrency": concurrency(run, only),
+                "slo": goals.objectives(run, rows, []),
+                "goodput": goals.goodput(run, rows, only.seconds, []),
             }
         )
     return found

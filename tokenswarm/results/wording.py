@@ -138,6 +138,8 @@ def prefixes(found: dict[str, Any]) -> str:
 def what_ran(summary: dict[str, Any]) -> str:
     """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
     load = summary["run"]["load"]
+    if summary["capacity"]:
+        return f"search for capacity up to {count(load['users'])} users, {seconds(summary['run']['seconds'])}"
     levels = [step["users"] for step in summary["phases"]["steps"]]
     parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
     if len(levels) > 1:

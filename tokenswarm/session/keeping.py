@@ -17,7 +17,7 @@ from locust.runners import STATE_RUNNING
 
 from tokenswarm import ending
 from tokenswarm.embedded import EmbeddedSimulator
-from tokenswarm.errors import TargetError
+from tokenswarm.errors import OptionError, TargetError
 from tokenswarm.options import Options, request_headers, scraped_sources
 from tokenswarm.record import one_line
 from tokenswarm.recording import directory
@@ -27,12 +27,15 @@ from tokenswarm.recording.locust_csv import LocustCsv
 from tokenswarm.recording.messages import Step
 from tokenswarm.recording.scrape import Scraping
 from tokenswarm.scraping.sources import addressed
+from tokenswarm.session import searching
 from tokenswarm.session.base import EXIT_GOAL_MISSED, EXIT_REFUSED, EXIT_ROWS_LOST
 from tokenswarm.transport.origin import Origins, parse_origins
 from tokenswarm.ui.console import LiveLine
 
 LOOKS_A_SECOND: Final = 20
 """How often the asked number of users is looked at, for a locustfile whose way of sharing them out does not tell."""
+
+_GOALS: Final = {True: "were met", False: "were missed", None: "were not measured"}
 
 _log = logging.getLogger("tokenswarm")
 
@@ -54,6 +57,7 @@ class Keeping:
         self._csv: LocustCsv | None = None
         self._live: LiveLine | None = None
         self._scraping: Scraping | None = None
+        self._search: searching.CapacityShape | None = None
         self._results: list[gevent.Greenlet] = []
         self._summary = ""
         self._worst_exit: int | None = None
@@ -62,6 +66,10 @@ class Keeping:
         """At Locust's start. Raises OptionError and RunDirectoryError."""
         directory.check(options.run_dir)
         scraped_sources(options)
+        if options.fail_on == "slo" and not (options.slo or any(map(_has_goals, self._environment.user_classes))):
+            raise OptionError("--fail-on slo needs --slo: which goals?")
+        if options.find_capacity:
+            self._search = searching.install(self._environment, lambda: self.book, options, self._headless)
         given = self._environment.parsed_options
         if self._headless and not given.print_stats:
             given.only_summary = True
@@ -84,6 +92,8 @@ class Keeping:
 
     def begin(self, options: Options, origins: Origins, model: str, expected: list[str]) -> Book:
         """A run begins. Raises OptionError and RunDirectoryError."""
+        if options.find_capacity != (self._search is not None):
+            raise OptionError("--find-capacity cannot be changed here: start Locust with it, or without.")
         sources = addressed(scraped_sources(options), origins, lambda: request_headers(options))
         simulated = self.is_simulator(origins)
         target = {
@@ -94,6 +104,8 @@ class Keeping:
             "transport": "function" if options.query_model else options.transport,
         }
         book = self.book = Book(self._environment, options, target, expected, _log.error)
+        if self._search is not None:
+            book.watch = self._search.take
         kind = "the SIMULATOR at " if simulated else ""
         of = f", model {one_line(model)}" if model else ""
         _log.info("Load on %s%s%s. Run directory: %s", kind, origins.url, of, book.path)
@@ -172,6 +184,8 @@ class Keeping:
         if self.book is None:
             return
         self.book.ended_by = self.book.ended_by or self._who_stops(signalled)
+        if self._search is not None:
+            self._search.close()
         self.book.mark("stopping", self._environment.runner.user_count)
         waiting, limit = self.book.ledger.in_flight(), self._environment.stop_timeout
         if waiting and limit:
@@ -249,7 +263,8 @@ class Keeping:
             if book.options.fail_on:
                 self._worst_exit = EXIT_GOAL_MISSED
             return
-        verdict = _verdict(book.path)
+        summary = _summary(book.path)
+        verdict = summary.get("verdict")
         book.set_verdict(verdict)
         self._summary = done.stdout
         if not self._headless:
@@ -258,15 +273,21 @@ class Keeping:
         errors = book.ledger.totals().errors
         failed = {"errors": errors > 0, "invalid": level == "invalid"}
         failed["degraded"] = level in ("degraded", "invalid")
+        goals = summary.get("slo") or {}
+        failed["slo"] = goals.get("attained") is not True
         if failed.get(book.options.fail_on or ""):
-            _log.error("--fail-on %s: the run is %s, with %d errors", book.options.fail_on, level, errors)
+            missed = f" and its goals {_GOALS[goals.get('attained')]}" if book.options.fail_on == "slo" else ""
+            _log.error("--fail-on %s: the run is %s, with %d errors%s", book.options.fail_on, level, errors, missed)
             self._worst_exit = EXIT_GOAL_MISSED
 
 
-def _verdict(path: Path) -> dict[str, Any] | None:
+def _has_goals(user_class: Any) -> bool:
+    """Whether a class of users has goals of its own."""
+    return bool((getattr(user_class, "options", None) or {}).get("slo"))
+
+
+def _summary(path: Path) -> dict[str, Any]:
     try:
-        summary = msgspec.json.decode((path / "summary.json").read_bytes())
+        return msgspec.json.decode((path / "summary.json").read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError) as error:
         raise TargetError(f"{path / 'summary.json'}: {error}") from error
-    verdict = summary.get("verdict")
-    return verdict if isinstance(verdict, dict) else None
