@@ -79,7 +79,7 @@ class CapacityShape(LoadTestShape):
             parse_slo(options.slo or ""),
             rate_per_user=_rate_per_user(options),
             most=self._given.num_users or MOST_USERS,
-            settling=options.warmup,
+            settling=options.warmup if isinstance(options.warmup, float) else None,
             time_limit=float(limit) if limit else None,
             drain_limit=options.request_timeout + MARGIN_SECONDS,
         )
