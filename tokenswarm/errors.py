@@ -29,7 +29,11 @@ class MessageError(TokenswarmError):
 
 
 class DatasetError(TokenswarmError):
-    """A dataset cannot be read, or a line of it cannot be used where none may be left out."""
+    """A dataset or a trace cannot be read, or a line of it cannot be used where none may be left out."""
+
+
+class Exhausted(TokenswarmError):
+    """A source of prompts that asks each record once has nothing more for this worker."""
 
 
 class RequestError(TokenswarmError):

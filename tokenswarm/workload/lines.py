@@ -1,16 +1,18 @@
-"""What one line of a dataset asks: a prompt, or a conversation over turns. Opens no file.
+"""What one record of a dataset asks: a prompt, or a conversation over turns. Opens no file.
 
-A line is text, or JSON that begins with a bracket, a brace or a quotation mark:
+A row of a table is its cells by column. A line is text, or JSON that begins with a bracket, brace or quotation mark:
 
 - `What is rain?`, `"What is rain?"`, `{"prompt": "What is rain?"}`: one prompt;
 - `["What is rain?", "And snow?"]`, `{"turns": […]}`: the user's turns of a conversation;
 - `[{"role": "user", "content": "…"}, …]`, `{"messages": […]}`: a whole conversation, as OpenAI and C-Eval write it;
-- `{"conversations": [{"from": "human", "value": "…"}, …]}`: a whole one, as ShareGPT writes it.
+- `{"conversations": [{"from": "human", "value": "…"}, …]}`: a whole one, as ShareGPT writes it;
+- `{"question": "…", "A": "…", "B": "…", "C": "…", "D": "…"}`: one of several choices, as C-Eval's tables have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -30,8 +32,14 @@ _ROLES: Final = {
     "system": "system",
     "developer": "system",
 }
-_FIELDS: Final = ("messages", "conversations", "conversation", "turns", "prompt")
-"""Of an object, where its text or its list is."""
+CONVERSATIONS: Final = ("messages", "conversations", "conversation", "turns")
+"""Fields that hold a list; in a table, as JSON."""
+COLUMNS: Final = (*CONVERSATIONS, "prompt", "question", "instruction", "input", "query", "text", "content")
+"""Where the prompt is looked for, in this order."""
+_CHOICES: Final = ("A", "B", "C", "D")
+_LENGTHS: Final = ("output_tokens", "max_tokens")
+MOST_TOKENS: Final = 10_000_000
+"""No model reads or writes more."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -49,19 +57,82 @@ def read_text(line: bytes, identity: str) -> Prompt:
     return Prompt(identity, (_user(text),))
 
 
-def read_line(line: bytes, identity: str) -> Prompt:
-    """A line of any of the shapes above. Raises ValueError, in words that say what is wrong with it."""
-    if line.lstrip()[:1] not in (b"{", b"[", b'"'):
+def read_line(line: bytes, identity: str, column: str | None = None) -> Prompt:
+    """A line of any of the shapes above; `column`: the field of an object to take.
+
+    Raises ValueError, in words that say what is wrong with it.
+    """
+    if column is None and line.lstrip()[:1] not in (b"{", b"[", b'"'):
         return read_text(line, identity)
     try:
         value = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if isinstance(value, dict):
-        found = next((name for name in _FIELDS if name in value), None)
-        if found is None:
-            raise ValueError(f"none of {', '.join(_FIELDS)} is in it")
-        value = value[found]
+        return read_fields(value, identity, column)
+    if column is not None:
+        raise ValueError(f"no object, so it has no field {column!r}")
+    return _prompt(value, identity)
+
+
+def read_row(row: Mapping[str, str], identity: str, column: str | None = None) -> Prompt:
+    """A row of a table, as `read_fields` takes an object; a text stands there as it is, and a list as JSON."""
+    chosen = choose(row, column)
+    if chosen not in CONVERSATIONS:
+        return read_fields(row, identity, column)
+    try:
+        return read_fields({**row, chosen: _decode(row[chosen])}, identity, chosen)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{chosen} is not JSON: {error}") from None
+
+
+def read_fields(fields: Mapping[str, Any], identity: str, column: str | None = None) -> Prompt:
+    """What named fields ask, and the length that they want for the reply. Raises ValueError."""
+    chosen = choose(fields, column)
+    value = fields[chosen]
+    if column is None and chosen == "question" and all(choice in fields for choice in _CHOICES):
+        value = "\n".join([_content(value, chosen), *(f"{choice}. {fields[choice]}" for choice in _CHOICES)])
+    return msgspec.structs.replace(_prompt(value, identity), output_tokens=_output_tokens(fields))
+
+
+def choose(columns: Collection[str], column: str | None) -> str:
+    """The one that holds the prompt: `column`, else the first usual one. Raises ValueError where there is none."""
+    if column is not None:
+        if column in columns:
+            return column
+        raise ValueError(f"there is no {column!r} in it, but {listed(columns)}")
+    chosen = next((name for name in COLUMNS if name in columns), None)
+    if chosen is None:
+        raise ValueError(
+            f"none of {', '.join(COLUMNS)} is in it, but {listed(columns)}; --dataset-column NAME says which to take"
+        )
+    return chosen
+
+
+def length(value: Any, name: str) -> int | None:
+    """A number of tokens, from JSON or a cell; None where nothing stands there. Raises ValueError."""
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not (number.is_integer() and 1 <= number <= MOST_TOKENS):
+        raise ValueError(f"{name} is {str(value)[:40]!r}, and no whole number from 1 to {MOST_TOKENS:,}")
+    return int(number)
+
+
+def _output_tokens(fields: Mapping[str, Any]) -> int | None:
+    return next((found for name in _LENGTHS if (found := length(fields.get(name), name)) is not None), None)
+
+
+def listed(columns: Collection[str]) -> str:
+    """Names of columns for a message; the first of many."""
+    shown = ", ".join(repr(str(column)[:40]) for column in list(columns)[:20])
+    return f"{shown} and {len(columns) - 20} more" if len(columns) > 20 else shown or "nothing at all"
+
+
+def _prompt(value: Any, identity: str) -> Prompt:
     if isinstance(value, str):
         return Prompt(identity, (_user(_content(value, "the prompt")),))
     if not isinstance(value, list):

@@ -12,8 +12,20 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
-from tokenswarm.errors import TokenswarmError
+from tokenswarm.errors import Exhausted, TokenswarmError
 from tokenswarm.protocols.base import Message
+
+__all__ = [
+    "Exhausted",
+    "Prompt",
+    "PromptSource",
+    "Question",
+    "Source",
+    "Turn",
+    "bundled_prompts",
+    "bundled_questions",
+    "parse_questions",
+]
 
 QUESTIONS_FILE = "questions.jsonl"
 
@@ -47,13 +59,19 @@ class Prompt(msgspec.Struct, frozen=True):
     reply: str | None = None
     """What the dataset has as the answer."""
     then: tuple[Turn, ...] | None = None
+    input_tokens: int | None = None
+    """What it was meant to have."""
+    output_tokens: int | None = None
+    """The length of the reply to ask for."""
+    prefix_tokens: int | None = None
+    """Of its beginning, shared with other prompts."""
 
 
 class Source(Protocol):
     """An endless stream of prompts."""
 
     def next(self) -> Prompt:
-        """The next prompt. Raises DatasetError where the run must end."""
+        """The next prompt. Raises DatasetError where the run must end, and Exhausted where there is no other."""
 
     def close(self) -> None:
         """Nothing more is asked for."""
