@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import random
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
 import msgspec
 
 from tokenswarm.errors import DatasetError, OptionError, RequestError
+from tokenswarm.load import arrivals, think_time
+from tokenswarm.load.open_loop import OpenLoop
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation
+from tokenswarm.record import SHED, RequestRecord
 from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
@@ -27,6 +32,7 @@ from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.websocket import WebSocketTransport
 from tokenswarm.workload.dataset import Dataset
 from tokenswarm.workload.prompts import Prompt, PromptSource, Source, bundled_prompts
+from tokenswarm.workload.traces import Trace, TraceEntry
 
 TICK_SECONDS = 1.0
 
@@ -108,6 +114,12 @@ class Run:
         self._give_reasons: set[str] = set()
         """Models whose replies have said why they ended."""
         self._clients: set[Client] = set()
+        think = None if options.think_time is None else think_time.parse(options.think_time)
+        self.think_time = None if think is None else partial(think, random)
+        """Draws seconds, where --think-time is given."""
+        self._trace = self._open_trace()
+        self.open_loop = self._make_open_loop(place)
+        """None in the closed loop."""
         self._steps: list[tuple[int, int]] = []
         """The numbers of steps, and when each began."""
         self._ticker = gevent.spawn(self._tick)
@@ -117,6 +129,8 @@ class Run:
         began = self.recorder.anchor.monotonic(step.at)
         if not step.reached and (not self._steps or step.number > self._steps[-1][1]):
             self._steps.append((began, step.number))
+        if self.open_loop is not None:
+            self.open_loop.take_step(step, began)
 
     def step_at(self, instant: int) -> int:
         """The number of the step that was on then, in monotonic nanoseconds."""
@@ -130,6 +144,36 @@ class Run:
             self.stopping = True
             self.recorder.give_up(str(error))
             raise
+
+    def prompt_for(self, entry: TraceEntry) -> Prompt:
+        """What an entry of a trace asks. Raises DatasetError, as `next_prompt`."""
+        if entry.prompt is not None:
+            return entry.prompt
+        lengths = {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens}
+        return msgspec.structs.replace(self.next_prompt(), **lengths)
+
+    def shed(self, user_class: str, name: str, due: int) -> None:
+        """The row of a task that was due and is not begun, in monotonic nanoseconds."""
+        self.recorder.shed(
+            RequestRecord(
+                id=self.next_request_id(),
+                worker=self.recorder.worker,
+                user_class=user_class,
+                name=name,
+                protocol=self.protocol.name,
+                model=self.model,
+                step=self.step_at(due),
+                status=SHED,
+                intended_time=self.recorder.anchor.wall(due),
+                transport=self.transport.name,
+            )
+        )
+
+    def stop(self) -> None:
+        """No new task begins; what is in flight goes on."""
+        if self.open_loop is not None:
+            self.open_loop.stop()
+        self.stopping = True
 
     def next_request_id(self) -> str:
         """Unique over runs and workers; goes out as X-Request-Id. A UUID, since some servers refuse any other."""
@@ -180,14 +224,38 @@ class Run:
     def finish(self) -> list[InFlight]:
         """Every request gets its row and goes into a last batch. Switches no greenlet. Returns the calls that this cut,
         of which Locust is yet to be told."""
-        self.stopping = self.finished = True
+        self.stop()
+        self.finished = True
         self._ticker.kill(block=False)
         self._prompts.close()
         cut = self.recorder.finish()
         for client in self._clients:
             client.close()
         self.transport.close()
+        if self.open_loop is not None:
+            self.open_loop.cut(block=False)
+        if self._trace is not None:
+            self._trace.close()
         return cut
+
+    def _open_trace(self) -> Trace | None:
+        path = arrivals.parse(self.options.arrivals).trace
+        strict = self.options.dataset_errors == "fail"
+        return Trace(path, strict=strict, tell=lambda text: self.recorder.problem(text)) if path else None
+
+    def _make_open_loop(self, place: Assignment) -> OpenLoop | None:
+        if not arrivals.parse(self.options.arrivals).open:
+            return None
+        return OpenLoop(
+            self.options, place, lambda: self._user_counts()[0], self._trace, self._trace_is_through, self._fail
+        )
+
+    def _trace_is_through(self) -> None:
+        self._fail("The trace is through.")
+
+    def _fail(self, why: str) -> None:
+        self.stopping = True
+        self.recorder.give_up(why)
 
     def _source(self, place: Assignment) -> Source:
         options = self.options

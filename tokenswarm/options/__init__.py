@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tokenswarm.errors import OptionError
-from tokenswarm.options import dataset, goals, limits, prompts, record, steps, target, websocket
+from tokenswarm.options import arrivals, dataset, goals, limits, prompts, record, steps, target, websocket
 from tokenswarm.options.entry import Option, Reader, flag
 from tokenswarm.options.secrets import (
     KEY_VARIABLES,
@@ -56,12 +56,13 @@ TABLES: Final = (
     websocket.OPTIONS,
     dataset.OPTIONS,
     prompts.OPTIONS,
+    arrivals.OPTIONS,
     steps.OPTIONS,
     goals.OPTIONS,
     record.OPTIONS,
 )
 """In the order in which `tokenswarm options` shows them."""
-PROBLEMS: Final = (target.problems, limits.problems, prompts.problems)
+PROBLEMS: Final = (target.problems, limits.problems, prompts.problems, arrivals.problems)
 """What finds contradictions between options that are good by themselves."""
 
 
