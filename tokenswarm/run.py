@@ -115,7 +115,8 @@ class Run:
         """Models whose replies have said why they ended."""
         self._clients: set[Client] = set()
         think = None if options.think_time is None else think_time.parse(options.think_time)
-        self.think_time = None if think is None else partial(think, random)
+        draw = random.Random(random.getrandbits(64))  # from the one that is seeded
+        self.think_time = None if think is None else partial(think, draw)
         """Draws seconds, where --think-time is given."""
         self._trace = self._open_trace()
         self.open_loop = self._make_open_loop(place)

@@ -217,10 +217,12 @@ class ChatUser(User):
 
     def next_task(self) -> Any:
         """As `Source` has it."""
+        assert self._taskset_instance is not None
         return self._taskset_instance.get_next_task()
 
     def run_task(self, task: Any, pace: Pace, due: int) -> None:
         """As `Source` has it: as Locust does it, but that what ends a user ends its one task."""
+        assert self._taskset_instance is not None
         _PACE.set(pace)
         pace.woken(due, time.monotonic_ns())
         pace.begins = False  # it has: a stop lets it go on

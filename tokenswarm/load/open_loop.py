@@ -188,7 +188,7 @@ class OpenLoop:
     def _begin(self, arrival: Arrival) -> None:
         user = self._sources[arrival.user % len(self._sources)]
         task = user.next_task()
-        if self._over.is_set() or (self._places is not None and len(self._tasks) >= self._places):
+        if self._places is not None and len(self._tasks) >= self._places:
             user.shed(task, arrival.at)
             return
         pace = Pace()
@@ -198,12 +198,12 @@ class OpenLoop:
     # The end
 
     def stop(self) -> None:
-        """Nothing more begins; who thinks has thought enough. What was due by now and has not begun is shed."""
+        """What is due by now begins, late as it may be, and then nothing more. Who thinks has thought enough."""
         if self._over.is_set():
             return
-        self._over.set()
         self._greenlet.kill(block=False)
         self._begin_what_is_due(time.monotonic_ns())
+        self._over.set()
 
     def drain(self, seconds: float | None) -> None:
         """Open tasks may end, for so long. A task that calls this is not waited for."""
@@ -222,7 +222,9 @@ def check(user_classes: Iterable[type], kind: Kind) -> None:
     """Raises OptionError for a class that the open loop cannot run."""
     for user in user_classes if kind.open else ():
         if not hasattr(user, "run_task"):
-            raise OptionError(f"--arrivals {kind.name}: {user.__name__} is none of tokenswarm's users; only those have it")
+            raise OptionError(
+                f"--arrivals {kind.name}: {user.__name__} is none of tokenswarm's users; only those have it"
+            )
         for task in getattr(user, "tasks", ()):
             if isinstance(task, type):
                 raise OptionError(

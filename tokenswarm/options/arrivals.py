@@ -28,7 +28,7 @@ def _that(parse: Callable[[str], Any]) -> Read:
 
 
 def _arrivals(read: Reader, name: str) -> str | None:
-    given = _that(arrivals.parse)(read, name)
+    given: str | None = _that(arrivals.parse)(read, name)
     if given is not None and (trace := arrivals.parse(given).trace):
         file_there(read, name, trace)
     return given
@@ -43,7 +43,9 @@ OPTIONS: Final = (
         default="closed",
     ),
     Option("rate_per_user", "X", "open loop: tasks a second that each user begins", number(1e-6, 1e6), default="1"),
-    Option("time_scale", "X", "replay a trace so many times as fast: 2 is half the time", number(1e-6, 1e6), default="1"),
+    Option(
+        "time_scale", "X", "replay a trace so many times as fast: 2 is half the time", number(1e-6, 1e6), default="1"
+    ),
     Option(
         "max_in_flight",
         "N",

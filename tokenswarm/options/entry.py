@@ -12,7 +12,6 @@ import msgspec
 from tokenswarm.duration import duration as duration
 
 
-
 class Reader:
     """Raw values, by name, and all that was found wrong with them so far."""
 
