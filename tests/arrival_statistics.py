@@ -23,16 +23,19 @@ def dispersion(times: Sequence[float], seconds: float, bin_seconds: float) -> fl
     return sum((count - mean) ** 2 for count in counts) / (bins - 1) / mean
 
 
-def ks_distance(gaps: Sequence[float], kind: str) -> float:
+def ks_distance(gaps: Sequence[float], kind: str, blur: float = 0.0) -> float:
     """Kolmogorov–Smirnov: the largest distance of the distribution of these gaps, whose mean should be 1, from that of
-    `poisson` or `gamma:CV`. Of n gaps that are from it, 99 % are below 1.63 / √n."""
+    `poisson` or `gamma:CV`. Of n gaps that are from it, 99 % are below 1.63 / √n. `blur`: how far each may be off, as
+    gaps between two clocks are; what that may explain is no distance."""
     variation = float(kind.partition(":")[2] or 1)
-    edges, below = _gamma(1.0 / variation**2, max(gaps))
-    found, count = sorted(gaps), len(gaps)
-    worst = 0.0
-    for rank, gap in enumerate(found):
-        expected = below[min(bisect.bisect_left(edges, gap), len(edges) - 1)]
-        worst = max(worst, expected - rank / count, (rank + 1) / count - expected)
+    edges, below = _gamma(1.0 / variation**2, max(gaps) + blur)
+
+    def share(gap: float) -> float:
+        return below[min(bisect.bisect_left(edges, gap), len(edges) - 1)] if gap > 0 else 0.0
+
+    count, worst = len(gaps), 0.0
+    for rank, gap in enumerate(sorted(gaps)):
+        worst = max(worst, share(gap - blur) - rank / count, (rank + 1) / count - share(gap + blur))
     return worst
 
 

@@ -43,6 +43,9 @@ class Load(msgspec.Struct, frozen=True):
     """The load that was asked for: arrivals `closed` or an open-loop process; run_time in seconds."""
 
     arrivals: str = "closed"
+    rate_per_user: float | None = None
+    """Tasks a second that each user begins; None where the open loop does not say."""
+    max_in_flight: int | None = None
     users: int | None = None
     spawn_rate: float | None = None
     run_time: float | None = None
