@@ -23,7 +23,7 @@ from tokenswarm.simulator.sendlog import SendRecord
 
 STEP_MS = 20
 OUTPUT_TOKENS = 128
-"""The length of every reply, in chunks."""
+"""The length of every reply, in chunks, where nothing else is said."""
 MOST_SECONDS = 3600
 """After which a sender ends whatever happens."""
 SOURCE = Path(__file__).with_name("sender.c")
@@ -97,13 +97,16 @@ def simulator(streams: int, folder: Path, core: int) -> Iterator[Server]:
 
 
 @contextmanager
-def sender(streams: int, folder: Path, core: int, tls: bool = False, groups: int = 0) -> Iterator[Server]:
-    """A sender for as long as the block lasts; its streams step in so many groups, 0: each by itself.
+def sender(
+    streams: int, folder: Path, core: int, tls: bool = False, groups: int = 0, tokens: int = OUTPUT_TOKENS
+) -> Iterator[Server]:
+    """A sender for as long as the block lasts; its streams step in so many groups, 0: each by itself. `tokens`: the
+    length of every reply, in chunks.
 
     Raises RuntimeError if it cannot be compiled.
     """
     log = folder / "sends.jsonl"
-    numbers = OUTPUT_TOKENS, 1000 // STEP_MS, groups or streams, MOST_SECONDS
+    numbers = tokens, 1000 // STEP_MS, groups or streams, MOST_SECONDS
     command = [str(compile_sender(folder, tls)), str(log), *map(str, numbers)]
     options: list[str] = []
     if tls:

@@ -26,6 +26,7 @@ SLOW = (
     "test_llama_cpp",
     "test_locustfiles",
     "test_odd_users",
+    "test_open_loop",
     "test_scraping",
     "test_verdict_faults",
     "test_web_ui",

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gevent
 import msgspec
 from gevent.event import Event
 
-from tokenswarm.ending import DATASET
+from tokenswarm.ending import DATASET, TRACE
 from tokenswarm.errors import DatasetError, Exhausted, OptionError, RequestError
+from tokenswarm.load import arrivals, think_time
 from tokenswarm.load.allowance import Allowance, Reserved, deal
 from tokenswarm.load.leaving import Leavers
+from tokenswarm.load.open_loop import OpenLoop
 from tokenswarm.load.part import Part
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
 from tokenswarm.protocols.base import Generation, Message
+from tokenswarm.record import SHED, RequestRecord
 from tokenswarm.recording.messages import Assignment, Batch, Step
 from tokenswarm.recording.recorder import InFlight, Recorder
 from tokenswarm.timing import Anchor
@@ -33,6 +38,7 @@ from tokenswarm.transport.replicas import Replicas
 from tokenswarm.transport.reply import ReplyState
 from tokenswarm.transport.websocket import WebSocketTransport
 from tokenswarm.workload.prompts import Prompt
+from tokenswarm.workload.traces import Trace, TraceEntry
 
 TICK_SECONDS = 1.0
 
@@ -124,14 +130,24 @@ class Run:
         self._give_reasons: set[str] = set()
         """Models whose replies have said why they ended."""
         self._clients: set[Client] = set()
+        think = None if options.think_time is None else think_time.parse(options.think_time)
+        draw = random.Random(random.getrandbits(64))  # from the one that is seeded
+        self.think_time = None if think is None else partial(think, draw)
+        """Draws seconds, where --think-time is given."""
+        self._trace = self._open_trace()
+        self.open_loop = self._make_open_loop(place)
+        """None in the closed loop."""
         self._steps: list[tuple[int, int]] = []
         """The numbers of steps, and when each began."""
         self._ticker = gevent.spawn(self._tick)
 
     def take_step(self, step: Step) -> None:
         """The asked number of users has changed, or all of them are there."""
+        began = self.recorder.anchor.monotonic(step.at)
         if not self._steps or step.number > self._steps[-1][1]:
-            self._steps.append((self.recorder.anchor.monotonic(step.at), step.number))
+            self._steps.append((began, step.number))
+        if self.open_loop is not None:
+            self.open_loop.take_step(step, began)
 
     def step_at(self, instant: int) -> int:
         """The number of the step that was on then, in monotonic nanoseconds."""
@@ -169,6 +185,34 @@ class Run:
             self.recorder.problem(f"{text}: a token for each byte of the prompt, and the reply's most")
         return reserved
 
+    def prompt_for(self, entry: TraceEntry, traffic: Traffic) -> Prompt:
+        """What an entry of a trace asks. Raises DatasetError, as `next_prompt`."""
+        if entry.prompt is not None:
+            return entry.prompt
+        if entry.input_tokens is None:
+            prompt = self.next_prompt(traffic)
+        else:
+            prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
+        return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens)
+
+    def shed(self, user_class: str, name: str, due: int) -> None:
+        """The row of a task that was due and is not begun, in monotonic nanoseconds."""
+        self.recorder.shed(
+            RequestRecord(
+                id=self.next_request_id(),
+                worker=self.recorder.worker,
+                user_class=user_class,
+                name=name,
+                protocol=self.protocol.name,
+                model=self.model,
+                step=self.step_at(due),
+                status=SHED,
+                intended_time=self.recorder.anchor.wall(due),
+                transport=self.transport.name,
+            )
+        )
+        self.part.shed()
+
     def next_request_id(self) -> str:
         """Unique over runs and workers; goes out as X-Request-Id. A UUID, since some servers refuse any other."""
         return f"{self._prefix}-{self.recorder.worker:04x}-4000-8000-{next(self._numbers):012x}"
@@ -201,6 +245,8 @@ class Run:
 
     def stop(self) -> None:
         """No new task begins; what is in flight goes on."""
+        if self.open_loop is not None:
+            self.open_loop.stop()
         self.stopping = True
         self.part.stop()
 
@@ -217,7 +263,27 @@ class Run:
         for client in self._clients:
             client.close()
         self.transport.close()
+        if self.open_loop is not None:
+            self.open_loop.cut(block=False)
+        if self._trace is not None:
+            self._trace.close()
         return cut
+
+    def _open_trace(self) -> Trace | None:
+        path = arrivals.parse(self.options.arrivals).trace
+        strict = self.options.dataset_errors == "fail"
+        return Trace(path, strict=strict, tell=lambda text: self.recorder.problem(text)) if path else None
+
+    def _make_open_loop(self, place: Assignment) -> OpenLoop | None:
+        if not arrivals.parse(self.options.arrivals).open:
+            return None
+        through = partial(self.part.use_up, TRACE)
+        return OpenLoop(self.options, place, lambda: self._user_counts()[0], self._trace, through, self._fail)
+
+    def _fail(self, why: str) -> None:
+        self.stopping = True
+        self.part.stop()
+        self.recorder.give_up(why)
 
     def _tick(self) -> None:
         due = time.monotonic()

@@ -15,15 +15,17 @@ Without a task of its own, a ChatUser sends prompts from the workload, one after
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import gevent
 from locust import User, task
-from locust.exception import StopUser
+from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from msgspec import structs
 
@@ -32,9 +34,10 @@ from tokenswarm.call import Call, Reply
 from tokenswarm.errors import DatasetError, Exhausted
 from tokenswarm.load.allowance import cost
 from tokenswarm.load.leaving import After
+from tokenswarm.load.pace import Pace
 from tokenswarm.options.cancelling import after
 from tokenswarm.protocols.base import Message
-from tokenswarm.record import RequestRecord
+from tokenswarm.record import SHED, RequestRecord
 from tokenswarm.run import Run
 from tokenswarm.transport.base import Client
 from tokenswarm.workload.conversation import History
@@ -47,6 +50,10 @@ RETRIED: Final = frozenset(("connect", "connect_timeout", "rate_limited", "http_
 BACK_OFF_SECONDS: Final = 0.5
 """Before the first retry; twice as long before each further one."""
 MOST_BACK_OFF_SECONDS: Final = 30.0
+
+_PACE: Final[ContextVar[Pace | None]] = ContextVar("pace", default=None)
+"""Of the task whose greenlet this is, in the open loop; of no other greenlet."""
+_log = logging.getLogger("tokenswarm")
 
 plugin.install()
 
@@ -63,13 +70,9 @@ class ChatUser(User):
         super().__init__(environment)
         self._run: Run | None = None
         self._client: Client | None = None
-        self._lateness_ns = 0
-        self._waited_at: int | None = None
-        self._task_begins = True
-        self._at_work = False
-        """Whether a task is on that has sent something, or is about to."""
-        self._holding = False
-        """Whether the workload's own conversation is on: its waits end no task."""
+        self._own_pace = Pace()
+        self._open_tasks = 0
+        self._has_ended = False
         self._planned_wait = self.wait_time
         self.__dict__["wait_time"] = self._wait_time  # so that we learn when the next task is due
         self._planned_start = self.on_start
@@ -84,7 +87,7 @@ class ChatUser(User):
     @task
     def send_next_prompt(self) -> None:
         """The task of a class that has none: the next prompt of the workload."""
-        self._begin_at_once()
+        self._pace.send_at_once()
         self.hold(self.next_prompt())
 
     def next_prompt(self) -> Prompt:
@@ -94,8 +97,9 @@ class ChatUser(User):
             raise StopUser("the run is over")
         if run.part.used_up:
             self._rest(run)
+        traffic, (entry, self._pace.entry) = run.traffic(type(self)), (self._pace.entry, None)
         try:
-            prompt = run.next_prompt(run.traffic(type(self)))
+            prompt = run.next_prompt(traffic) if entry is None else run.prompt_for(entry, traffic)
         except Exhausted:
             self._rest(run)
         except DatasetError as error:
@@ -117,20 +121,15 @@ class ChatUser(User):
         replies: list[Reply] = []
         for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
             if replies:
-                self._holding = True
-                self.wait()  # type: ignore[no-untyped-call]
-                self._holding = False
-                self._begin_at_once()
+                self._pace.holding = True
+                self.wait()
+                self._pace.holding = False
+                self._pace.send_at_once()
             said = turn.reply if from_file else None
             replies.append(conversation.say(turn.messages, name=name, said=said, **changes))
             if not replies[-1].ok:
                 break
         return replies
-
-    def _begin_at_once(self) -> None:
-        """Nothing of a user's own has happened since the wait was over."""
-        if self._waited_at is not None:
-            self._lateness_ns += time.monotonic_ns() - self._waited_at
 
     def chat(
         self,
@@ -190,11 +189,11 @@ class ChatUser(User):
     ) -> Reply:
         """One request, tried again as often as --retries allows; every attempt has its row."""
         run = self._current_run()
-        if run.finished or (run.stopping and self._task_begins):
+        pace = self._pace
+        if run.finished or (run.stopping and pace.begins):
             raise StopUser("the run is over")
-        if run.part.spent or (run.part.used_up and not self._at_work):
+        if run.part.spent or (run.part.used_up and not pace.at_work):
             self._rest(run)
-        self._task_begins = False
         self._begin_work(run)
         wanted = dict(changes)
         leaving = run.leavers.draw(_after(wanted.pop("cancel_after", None)))
@@ -206,7 +205,7 @@ class ChatUser(User):
             self._rest(run)
         if self._client is None:
             self._client = run.client()
-        intended, parent = self._intended(), None
+        intended, parent = pace.intended(time.monotonic_ns()), None
         records: list[RequestRecord] = []
         try:
             for attempt in range(run.options.retries + 1):
@@ -216,7 +215,7 @@ class ChatUser(User):
                 record.asked_input_tokens, record.prefix_tokens = asked.input_tokens, asked.prefix_tokens
                 record.conversation, record.turn, record.parent = conversation, turn, parent
                 reply = call.run()
-                self._lateness_ns = time.monotonic_ns() - (call.timeline.end or 0)
+                pace.ended(call.timeline.end or 0, time.monotonic_ns())
                 if record.error_class not in RETRIED or attempt == run.options.retries or run.stopping:
                     break
                 parent = parent or record.id
@@ -227,20 +226,21 @@ class ChatUser(User):
 
     def _rest(self, run: Run) -> NoReturn:
         """Nothing more is to be sent: stay, since Locust would make others of users that end, until the run is over."""
-        self._end_work()
-        if self._state != LOCUST_STATE_STOPPING:
+        self._end_work(self._pace)
+        if run.open_loop is None and self._state != LOCUST_STATE_STOPPING:
             self._state = LOCUST_STATE_WAITING  # so that a ramp-down need not wait for us
             run.part.stopped.wait()
         raise StopUser("the run is over")
 
     def _begin_work(self, run: Run) -> None:
-        if not self._at_work:
-            self._at_work = True
+        pace = self._pace
+        if not pace.at_work:
+            pace.at_work = True
             run.part.begin()
 
-    def _end_work(self) -> None:
-        if self._at_work and self._run is not None:
-            self._at_work = False
+    def _end_work(self, pace: Pace) -> None:
+        if pace.at_work and self._run is not None:
+            pace.at_work = False
             self._run.part.end()
 
     def start(self, group: Any) -> Any:
@@ -251,14 +251,63 @@ class ChatUser(User):
 
     def _on_start(self) -> None:
         """A user's own code begins when the run does: until a worker knows its seat, what is drawn from `random` is
-        what other workers draw."""
-        plugin.current_run(self.environment)
+        what other workers draw. In the open loop it is all that happens in the user's own greenlet."""
+        run = plugin.current_run(self.environment)
+        if run is not None and not run.stopping:
+            self._run = run
         self._planned_start()
+        if self._run is not None and self._run.open_loop is not None and not self._run.stopping:
+            self._state = LOCUST_STATE_WAITING  # so that Locust ends it at once
+            self._run.open_loop.serve(self)
 
     def _ended(self, _: Any) -> None:
-        self._end_work()
-        if self._run is not None and self._client is not None:
+        self._end_work(self._own_pace)
+        self._has_ended = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the connections of a user that has ended, once nobody needs them any more."""
+        if self._has_ended and not self._open_tasks and self._run is not None and self._client is not None:
             self._run.forget(self._client)
+
+    # The open loop: tasks that do not wait for each other
+
+    def next_task(self) -> Any:
+        """As `Source` has it."""
+        assert self._taskset_instance is not None
+        return self._taskset_instance.get_next_task()
+
+    def run_task(self, task: Any, pace: Pace, due: int) -> None:
+        """As `Source` has it: as Locust does it, but that what ends a user ends its one task."""
+        assert self._taskset_instance is not None
+        _PACE.set(pace)
+        pace.woken(due, time.monotonic_ns())
+        pace.begins = False  # it has: a stop lets it go on
+        self._open_tasks += 1
+        try:
+            self._taskset_instance.execute_task(task)
+        except (StopUser, StopTest, InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately):
+            return
+        except Exception as error:
+            self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+            if not self.environment.catch_exceptions:
+                raise
+            _log.exception("A task of %s failed.", type(self).__name__)
+        finally:
+            self._end_work(pace)
+            self._open_tasks -= 1
+            self._let_go()
+
+    @property
+    def rests(self) -> bool:
+        """As `Source` has it."""
+        return self._current_run().part.used_up
+
+    def shed(self, task: Any, due: int) -> None:
+        """As `Source` has it."""
+        run, name = self._current_run(), getattr(task, "__name__", str(task))
+        run.shed(type(self).__name__, name, due)
+        self.environment.stats.get(name, SHED.upper()).log(0, 0)
 
     def _current_run(self) -> Run:
         if self._run is None:
@@ -268,26 +317,34 @@ class ChatUser(User):
             self._run = run
         return self._run
 
+    @property
+    def _pace(self) -> Pace:
+        """Of the task that calls this."""
+        return _PACE.get() or self._own_pace
+
+    def wait(self) -> None:
+        """Think: `wait_time`, or --think-time. Raises StopUser where the run stops meanwhile."""
+        run = self._run
+        if _PACE.get() is None or run is None or run.open_loop is None:
+            super().wait()  # type: ignore[no-untyped-call]
+        else:
+            self._think(run.open_loop.sleep)
+
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""
-        if not self._holding:
-            self._end_work()
-        due = time.monotonic_ns()
-        seconds = float(self._planned_wait())
-        if seconds > 0:
-            due += int(seconds * 1e9)
-            gevent.sleep(seconds)
-        self._waited_at = time.monotonic_ns()
-        self._lateness_ns += self._waited_at - due
-        self._task_begins = True
+        if not self._own_pace.holding:
+            self._end_work(self._own_pace)
+        self._think(gevent.sleep)
         return 0.0
 
-    def _intended(self) -> int:
-        """When this request was due: the previous one's end on the wire, the think time, and whatever the user's own
-        code took since; not the time that we took to turn round."""
-        lateness, self._lateness_ns = self._lateness_ns, 0
-        self._waited_at = None
-        return time.monotonic_ns() - lateness
+    def _think(self, sleep: Callable[[float], object]) -> None:
+        due = time.monotonic_ns()
+        asked = None if self._run is None else self._run.think_time
+        seconds = float(self._planned_wait()) if asked is None else asked()
+        if seconds > 0:
+            due += int(seconds * 1e9)
+            sleep(seconds)
+        self._pace.woken(due, time.monotonic_ns())
 
 
 class Conversation:

@@ -13,7 +13,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tokenswarm.errors import OptionError
-from tokenswarm.options import cancelling, dataset, ends, goals, limits, prompts, record, steps, target, websocket
+from tokenswarm.options import (
+    arrivals,
+    cancelling,
+    dataset,
+    ends,
+    goals,
+    limits,
+    prompts,
+    record,
+    steps,
+    target,
+    websocket,
+)
 from tokenswarm.options.entry import Option, Reader, flag
 from tokenswarm.options.secrets import (
     KEY_VARIABLES,
@@ -56,6 +68,7 @@ TABLES: Final = (
     websocket.OPTIONS,
     dataset.OPTIONS,
     prompts.OPTIONS,
+    arrivals.OPTIONS,
     steps.OPTIONS,
     cancelling.OPTIONS,
     ends.OPTIONS,
@@ -68,6 +81,7 @@ PROBLEMS: Final = (
     limits.problems,
     dataset.problems,
     prompts.problems,
+    arrivals.problems,
     cancelling.problems,
     steps.problems,
     goals.problems,

@@ -4,13 +4,12 @@ since it sends them to workers and its web page edits them."""
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-_DURATION: Final = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
+from tokenswarm.duration import duration as duration
 
 
 class Reader:
@@ -98,15 +97,6 @@ def on_or_off(read: Reader, name: str) -> bool | None:
     return None if given is None else given != "off"
 
 
-def duration(given: str) -> float | None:
-    """Seconds of `30`, `30s`, `2m`, `1h30m`; None if it is no time."""
-    match = _DURATION.fullmatch(given)
-    if not given or not match:
-        return None
-    parts = [float(part or 0) for part in match.groups()]
-    return sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
-
-
 def seconds(low: float = 1e-3) -> Read:
     """A time of at least so many seconds."""
 
@@ -170,9 +160,15 @@ def json_object(read: Reader, name: str) -> dict[str, Any] | None:
 def file(read: Reader, name: str) -> str | None:
     """The path of a file that is there, where requests are made."""
     path = read.text(name)
-    if path is not None and read.here and not os.path.isfile(path):
-        read.wrong(name, "a directory, where a file is wanted" if os.path.isdir(path) else "no such file")
+    if path is not None:
+        file_there(read, name, path)
     return path
+
+
+def file_there(read: Reader, name: str, path: str) -> None:
+    """Where requests are made, the file that the option names must be there."""
+    if read.here and not os.path.isfile(path):
+        read.wrong(name, "a directory, where a file is wanted" if os.path.isdir(path) else "no such file")
 
 
 def files(most: int) -> Read:

@@ -81,6 +81,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     seed: int = 0
 
+    # arrivals.py
+    arrivals: str = "closed"
+    """As given, as is `think_time`; load/ has what they mean."""
+    rate_per_user: float = 1.0
+    time_scale: float = 1.0
+    max_in_flight: int | None = None
+    think_time: str | None = None
+
     # steps.py
     steps: tuple[int, ...] = ()
     """The users of each."""

@@ -14,6 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from tokenswarm.errors import RunDirectoryError
+from tokenswarm.load import arrivals
+from tokenswarm.load.think_time import thinks
 from tokenswarm.options import Options, redact, secret_values
 from tokenswarm.options.classes import own_options
 from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
@@ -335,7 +337,7 @@ class Book:
             },
             "seed": self.options.seed,
             "user_classes": [
-                {"name": user.__name__, "think_time": _thinks(user), "options": own_options(user)}
+                {"name": user.__name__, "think_time": self._thinks(user), "options": own_options(user)}
                 for user in self.environment.user_classes
             ],
             "load": self._load,
@@ -355,13 +357,18 @@ class Book:
             "verdict": self._verdict,
         }
 
+    def _thinks(self, user_class: Any) -> bool:
+        return self.options.think_time is not None or thinks(user_class)
+
     def _asked_load(self) -> dict[str, Any]:
         given = self.environment.parsed_options
         shape = self.environment.shape_class
         if shape is not None and not shape.use_common_options:
             given = None  # Locust does not look at them either
         return {
-            "arrivals": "closed",
+            "arrivals": self.options.arrivals,
+            "rate_per_user": self.options.rate_per_user if arrivals.parse(self.options.arrivals).gap else None,
+            "max_in_flight": self.options.max_in_flight,
             "users": self.environment.runner.target_user_count or getattr(given, "num_users", None),
             "spawn_rate": getattr(given, "spawn_rate", None),
             "run_time": getattr(given, "run_time", None),
@@ -378,12 +385,3 @@ def locustfile_stem(environment: Any) -> str:
 def _named(seat: Seat) -> str:
     worker = seat.worker
     return f"Worker {worker.index} ({one_line(worker.hostname or worker.client_id)})"
-
-
-def _thinks(user_class: Any) -> bool:
-    """Whether a user of this class waits between its tasks: anything but Locust's default of 0."""
-    wait_time = user_class.wait_time
-    try:
-        return bool(wait_time(None) != 0) if wait_time.__module__ == "locust.user.wait_time" else True
-    except Exception:  # a wait time that needs its user is no constant 0
-        return True

@@ -113,6 +113,12 @@ class Recorder:
                 line = msgspec.json.encode({**entry, "messages": ascii(call.messages)})
             self._responses.append(line + b"\n")
 
+    def shed(self, record: RequestRecord) -> None:
+        """A request that was due and is not sent; its row goes out with the next tick."""
+        self._rows.append(record)
+        self._ended[record.status] += 1
+        self.totals.ended += 1
+
     def problem(self, text: str) -> None:
         """Something went wrong that the run must tell; it goes out with the next batch."""
         self._problems.append(one_line(text))

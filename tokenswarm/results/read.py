@@ -48,6 +48,8 @@ class Load(msgspec.Struct, frozen=True):
 
     arrivals: str = "closed"
     rate_per_user: float | None = None
+    """Tasks a second that each user begins; None where the open loop does not say."""
+    max_in_flight: int | None = None
     users: int | None = None
     spawn_rate: float | None = None
     run_time: float | None = None

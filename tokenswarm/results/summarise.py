@@ -114,7 +114,9 @@ def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]
     rates: dict[str, Any] = {
         "seconds": seconds,
         "requests_per_s": float(ended_ok.sum()) / seconds,
+        "asked_per_s": None,
         "due_per_s": len(cohort) / seconds,
+        "sent_per_s": float(phases.contain(flow.sent_times(run.rows)).sum()) / seconds,
         "inputs_per_s": float(inputs.sum()) / seconds if inputs.notna().any() else None,
         "output_tokens_per_s": _rate(output, phases),
         "input_tokens_per_s": _rate(into, phases),
@@ -131,6 +133,8 @@ def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]
     if output is not None:
         rates |= _peak(output, phases)
     users, _ = _users(run, phases)
+    if run.info.load.rate_per_user is not None and users is not None:
+        rates["asked_per_s"] = users * run.info.load.rate_per_user
     for name in ("requests_per_s", "output_tokens_per_s", "characters_per_s"):
         known = rates[name] is not None and users
         rates[f"{name}_per_user"] = rates[name] / users if known else None

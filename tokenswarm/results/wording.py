@@ -146,6 +146,9 @@ def what_ran(summary: dict[str, Any]) -> str:
         parts = [f"{count(min(levels))} to {count(max(levels))} users in {len(levels)} steps"]
     arrivals = plain(load["arrivals"], 40)
     parts.append("closed loop" if arrivals == "closed" else f"open loop ({arrivals})")
+    asked = summary["throughput"].get("asked_per_s")
+    if asked is not None:
+        parts.append(f"{users(asked)} tasks/s")
     if load["spawn_rate"]:
         parts.append(f"spawned at {load['spawn_rate']:g}/s")
     parts.append(seconds(summary["run"]["seconds"]))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tokenswarm import options as opts
 from tokenswarm import traffic
+from tokenswarm.load import arrivals, open_loop, think_time
 from tokenswarm.options.classes import parse_classes
 from tokenswarm.record import ERROR_LENGTH, one_line
 from tokenswarm.recording.messages import Assignment, Batch
@@ -20,6 +21,7 @@ from tokenswarm.run import Run, make_transport
 from tokenswarm.target import Target, check
 from tokenswarm.timing import Anchor
 from tokenswarm.transport.origin import Origins
+from tokenswarm.workload.traces import Trace
 
 MOST_EXCEPTIONS: Final = 100
 """Different texts of exceptions that are told apart."""
@@ -42,6 +44,10 @@ class Loading:
         Raises OptionError, DatasetError and TargetError."""
         changed = any(each.contents is not None and each.contents.changed() for each in self._workloads.values())
         if changed or self._checked is None or self._checked[:2] != (options, origins.url):
+            kind = arrivals.parse(options.arrivals)
+            open_loop.check(self._environment.user_classes, kind)
+            if kind.trace:
+                Trace(kind.trace, strict=options.dataset_errors == "fail", tell=_log.warning).close()
             own = parse_classes(self._environment.user_classes, self._environment.parsed_options)
             self._workloads = traffic.prepare(options, own)
             target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
@@ -60,6 +66,7 @@ class Loading:
         before_tick: Callable[[Recorder], None] | None = None,
     ) -> Run:
         """Users may run from now on."""
+        self._warn_of_two_think_times(options)
         _seed_global_generators(options.seed, place.worker)
         workloads = self._workloads
         self.run = Run(
@@ -72,6 +79,11 @@ class Loading:
         """No new task begins; what is in flight goes on."""
         if self.run is not None:
             self.run.stop()
+
+    def drain(self) -> None:
+        """Users have ended, and the tasks that they have left open may, within the stop timeout."""
+        if self.run is not None and self.run.open_loop is not None:
+            self.run.open_loop.drain(self._environment.stop_timeout)
 
     def end(self) -> Run | None:
         """All users have ended: the last rows go out. Returns the run if there was one.
@@ -94,6 +106,13 @@ class Loading:
             _log.warning("Cutting what is in flight.")
         self._environment.stop_timeout = 0
         self._environment.runner.user_greenlets.kill(block=True, timeout=5)
+        if self.run is not None and self.run.open_loop is not None:
+            self.run.open_loop.cut()
+
+    def _warn_of_two_think_times(self, options: opts.Options) -> None:
+        for user in self._environment.user_classes if options.think_time is not None else ():
+            if think_time.thinks(user):
+                _log.warning("%s has a wait_time of its own; --think-time takes its place.", user.__name__)
 
     def _on_user_error(self, exception: BaseException, **_: Any) -> None:
         if self.run is None:

@@ -113,6 +113,7 @@ class LocalSession(Session):
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
+        self._loading.drain()
         run, book = self._loading.run, self.book
         if run is None or book is None:
             return
@@ -125,6 +126,7 @@ class LocalSession(Session):
         self.signalled = True  # if it has not stopped before
         try:
             self.environment.runner.quit()
+            self._on_stop()  # what another greenlet is about to end
         except KeyboardInterrupt:
             self.cut()
             self._on_stop()

@@ -207,7 +207,7 @@ class MasterSession(Session):
             return
         if seat is not None:
             book.ready(seat, ready.model, ready.clock)
-            self._send(msg.node_id, book.step)
+            self._tell_step(book.step, msg.node_id)
 
     def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
         if seat is not None and not seat.worker.batches:
@@ -273,14 +273,16 @@ class MasterSession(Session):
             raise MessageError(f"it is of a run {run_id!r} that this master does not know")
         return self._books[run_id]
 
-    def _tell_step(self, step: Step) -> None:
+    def _tell_step(self, step: Step, only: str = "") -> None:
+        """To all workers, or to the one that has just taken its seat."""
         clients, before = self.environment.runner.clients, 0
         for seat in self.book.ledger if self.book is not None else ():
             client = clients.get(seat.worker.client_id)
             if client is None:
                 continue
-            with suppress(RPCError):
-                self._send(client.id, msgspec.structs.replace(step, before=before))
+            if only in ("", client.id):
+                with suppress(RPCError):
+                    self._send(client.id, msgspec.structs.replace(step, before=before))
             before += client.user_count
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:

@@ -184,6 +184,7 @@ class WorkerSession(Session):
         self._loading.stop()
 
     def _on_stop(self, **_: Any) -> None:
+        self._loading.drain()
         # Locust would let this worker rest for so long before the next start; but nothing is left to wait for.
         self.environment.stop_timeout = 0.0
         self._stop_pinging()

@@ -1,0 +1,264 @@
+"""The open loop in real runs: what is sent when, what is shed, how tasks end, and how a run does."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from arrival_statistics import dispersion, ks_distance
+from locust_process import headless, locust, read_rows, until_rows
+from simulator_process import Running, simulator
+from swarm_process import all_hold, each_served_request_has_one_row, headless_swarm
+from test_odd_users import written
+
+SHORT = ("--output-tokens", "3")
+
+
+def gaps_after(run_dir: Path, event: str, which: int = 0, until: str = "stopping") -> list[float]:
+    """Seconds between the instants at which requests were due, from 0.3 s after a boundary on: then all know of it."""
+    boundaries = json.loads((run_dir / "run.json").read_text())["boundaries"]
+    begin = [boundary["time"] for boundary in boundaries if boundary["event"] == event][which] + 0.3
+    end = min(boundary["time"] for boundary in boundaries if boundary["event"] == until and boundary["time"] > begin)
+    due = sorted(float(row["intended_time"]) for row in read_rows(run_dir))
+    return [later - earlier for earlier, later in itertools.pairwise(time for time in due if begin <= time < end)]
+
+
+def two_workers_together_are(kind: str, folder: Path) -> None:
+    rate, rows = 150.0, 1200
+    asked = ("-u", "30", "-r", "100", "--arrivals", kind, "--rate-per-user", "5", "--seed", "4", *SHORT)
+    asked += ("--max-in-flight", "20")  # what a busy machine cannot send was due all the same
+    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *asked) as run:
+        run.until(lambda: run.started() and len(run.rows()) > rows)
+        run.master.interrupt()
+        run.wait()
+        assert each_served_request_has_one_row(server, run.run_dir)
+    gaps = [gap * rate for gap in gaps_after(run.run_dir, "spawned")]
+    assert len(gaps) > rows / 2
+    clocks = sum(worker["clock_uncertainty_ms"] for worker in run.manifest["workers"]) / 1e3
+    assert ks_distance(gaps, kind, blur=clocks * rate) < 1.63 / len(gaps) ** 0.5
+    times = [*itertools.accumulate(gaps, initial=0.0)]
+    expected, bins = float(kind.partition(":")[2] or 1) ** 2, int(times[-1] / 15)
+    assert dispersion(times, times[-1], 15) == pytest.approx(expected, rel=4 * (2 / bins) ** 0.5)
+    assert run.json("summary.json")["concurrency"]["arrivals"] == kind
+
+
+def poisson_when_that_is_asked(folder: Path) -> None:
+    two_workers_together_are("poisson", folder)
+
+
+def bursty_when_that_is_asked(folder: Path) -> None:
+    two_workers_together_are("gamma:2", folder)
+
+
+def test_two_workers_together_are_the_process_that_was_asked_for(tmp_path: Path) -> None:
+    all_hold(tmp_path, poisson_when_that_is_asked, bursty_when_that_is_asked)
+
+
+def a_slow_server_does_not_slow_the_load_down(folder: Path) -> None:
+    """One user, whose replies take half a second, begins twenty tasks a second all the same; the end waits for them."""
+    with simulator(folder, "--prefill-base", "500", "--output-tokens", "3") as slow:
+        options = ("-u", "1", "--arrivals", "constant", "--rate-per-user", "20")
+        run = until_rows(folder, slow.url, 40, *options)
+    rows = run.rows()
+    assert {row["status"] for row in rows} == {"ok"}, "the end waits for what is in flight"
+    gaps = gaps_after(run.run_dir, "spawned")
+    assert gaps == pytest.approx([0.05] * len(gaps), abs=1e-5)
+    assert len(gaps) > 20
+    assert max(line["in_flight"] for line in run.intervals()) >= 8
+    load = run.json("run.json")["load"]
+    assert (load["arrivals"], load["rate_per_user"]) == ("constant", 20.0)
+    assert "1 users, open loop (constant), 20 tasks/s" in run.output
+
+
+def what_finds_no_place_is_shed_and_has_a_row(folder: Path) -> None:
+    with simulator(folder, "--prefill-base", "500", "--output-tokens", "3") as slow:
+        options = ("-u", "2", "-r", "10", "--arrivals", "constant", "--rate-per-user", "10")
+        run = until_rows(folder, slow.url, 60, *options, "--max-in-flight", "4")
+    rows = run.rows()
+    counts = Counter(row["status"] for row in rows)
+    assert counts.keys() == {"ok", "shed"}
+    assert max(line["in_flight"] for line in run.intervals()) == 4
+    for row in rows:
+        if row["status"] == "shed":
+            assert (row["name"], row["user_class"], row["start_time"]) == ("send_next_prompt", "Chat", "")
+    gaps = gaps_after(run.run_dir, "spawned")
+    assert gaps == pytest.approx([0.05] * len(gaps), abs=1e-5)
+    assert len(gaps) > 20
+    assert run.json("run.json")["rows"] == {"written": len(rows), "lost": 0}
+    assert int(run.locust_stats()["SHED", "send_next_prompt"]["Request Count"]) == counts["shed"]
+    assert run.json("summary.json")["requests"]["unaccounted"] == 0
+    assert "of the requests due were sent" in run.output, "the verdict tells"
+
+
+TASKS = """
+class Talker(ChatUser):
+    wait_time = constant(0.3)
+
+    @task
+    def talk(self):
+        first = self.chat("hi", name="first")
+        self.wait()
+        self.chat("and?", name="second")
+
+    @task
+    def leave(self):
+        self.chat("hi", name="leaver")
+        raise StopUser()
+
+    @task
+    def fail(self):
+        raise KeyError("a mistake")
+"""
+
+
+def tasks_think_stop_and_fail_each_for_itself(folder: Path) -> None:
+    options = ("-u", "2", "-r", "10", "--arrivals", "constant", "--rate-per-user", "15", *SHORT)
+    with simulator(folder) as server:
+        run = until_rows(folder, server.url, 120, *options, locustfile=written(folder, TASKS))
+    rows = run.rows()
+    assert {row["status"] for row in rows} == {"ok"}
+    names = Counter(row["name"] for row in rows)
+    assert all(names[name] > 10 for name in ("first", "second", "leaver")), "neither a stop nor a mistake ends a user"
+    (exception,) = run.json("run.json")["user_exceptions"]
+    assert exception["message"] == "'a mistake'"
+    assert exception["count"] > 10
+    assert {line["users"] for line in run.intervals()[1:3]} == {2}
+    first, second = ([row for row in rows if row["name"] == name] for name in ("first", "second"))
+    for row in second:  # due when the task had thought, and so late only by our own turning round
+        assert any(
+            float(row["intended_time"]) - float(other["end_time"]) == pytest.approx(0.3, abs=5e-3) for other in first
+        )
+
+
+SHRINKING = """
+from locust import LoadTestShape
+
+class Slow(ChatUser):
+    pass
+
+class Shrinking(LoadTestShape):
+    there = None
+
+    def tick(self):
+        if self.there is None and self.get_current_user_count() == 4:
+            self.there = self.get_run_time()
+        since = 0 if self.there is None else self.get_run_time() - self.there
+        return (4, 100) if since < 2 else (1, 100) if since < 5 else None
+"""
+
+
+def fewer_users_are_a_lower_rate_and_cut_nothing(folder: Path) -> None:
+    with simulator(folder, "--prefill-base", "1000", "--output-tokens", "3") as slow:
+        options = ("--arrivals", "constant", "--rate-per-user", "10")
+        run = headless(folder, slow.url, *options, locustfile=written(folder, SHRINKING))
+    assert {row["status"] for row in run.rows()} == {"ok"}
+    many, one = gaps_after(run.run_dir, "spawned", 0, "target"), gaps_after(run.run_dir, "spawned", 1)
+    assert many == pytest.approx([0.025] * len(many), abs=1e-5)
+    assert one == pytest.approx([0.1] * len(one), abs=1e-5)
+    assert min(len(many), len(one)) > 10
+    assert {row["step"] for row in run.rows()} == {"0", "1"}
+
+
+QUITTER = """
+class Quitter(ChatUser):
+    @task
+    def ask(self):
+        self.chat("hi")
+        self.environment.runner.quit()
+"""
+
+
+def a_task_may_end_the_run_and_others_end_in_peace(folder: Path) -> None:
+    with simulator(folder, "--prefill-base", "700", "--output-tokens", "3") as slow:
+        options = ("-u", "2", "-r", "10", "--arrivals", "constant", "--rate-per-user", "10")
+        run = headless(folder, slow.url, *options, locustfile=written(folder, QUITTER))
+    rows = run.rows()
+    assert len(rows) > 5
+    assert {row["status"] for row in rows} == {"ok"}
+    assert run.json("run.json")["rows"] == {"written": len(rows), "lost": 0}
+
+
+def a_second_interrupt_cuts_what_is_open(folder: Path) -> None:
+    with simulator(folder, "--prefill-base", "60000") as stuck:
+        options = ("--headless", "--host", stuck.url, "-u", "1", "--arrivals", "constant")
+        options += ("--rate-per-user", "10", "--no-check")
+        with locust(folder, *options) as run:
+            run.until(lambda: len(run.intervals()) > 1 and run.intervals()[-1]["in_flight"] > 3)
+            run.interrupt()
+            run.until(lambda: "Waiting up to" in run.output)
+            run.interrupt()
+            run.wait(20)
+    assert {row["status"] for row in run.rows()} == {"incomplete"}
+    assert len(run.rows()) == sum(line["started"] for line in run.intervals())
+
+
+SETS = """
+from locust import TaskSet
+
+class Inner(TaskSet):
+    @task
+    def ask(self):
+        self.user.chat("hi")
+
+class Nested(ChatUser):
+    tasks = [Inner]
+"""
+
+
+def test_task_sets_are_refused_before_any_load(tmp_path: Path, quick_simulator: Running) -> None:
+    options = ("-u", "1", "-t", "1s", "--arrivals", "poisson")
+    run = headless(tmp_path, quick_simulator.url, *options, locustfile=written(tmp_path, SETS), exit_code=2)
+    assert "--arrivals poisson: Nested has the task set Inner, which loops by itself" in run.output
+    assert not run.run_dir.exists()
+
+
+def a_trace_is_replayed_at_its_times(folder: Path) -> None:
+    entries = [(0.0, "zero"), (0.4, "one"), (0.4, "two"), (2.0, "three")]
+    trace = folder / "trace.jsonl"
+    trace.write_text("".join(json.dumps({"timestamp": at, "prompt": text}) + "\n" for at, text in entries))
+    options = ("-u", "3", "-r", "10", "-t", "60s", "--arrivals", f"trace:{trace}", "--time-scale", "2", *SHORT)
+    with simulator(folder) as server:
+        run = headless(folder, server.url, *options, "--save-responses", exit_code=None)
+    asked = {
+        line["id"]: line["messages"][-1]["content"]
+        for line in map(json.loads, (run.run_dir / "responses.jsonl").read_text().splitlines())
+    }
+    rows = sorted(run.rows(), key=lambda row: float(row["intended_time"]))
+    begin = float(rows[0]["intended_time"])
+    assert [float(row["intended_time"]) - begin for row in rows] == pytest.approx([0.0, 0.2, 0.2, 1.0], abs=1e-5)
+    assert sorted(asked[row["id"]] for row in rows) == ["one", "three", "two", "zero"]
+    assert asked[rows[-1]["id"]] == "three"
+
+
+def think_time_stands_in_for_wait_time(folder: Path) -> None:
+    body = "class Patient(ChatUser):\n    wait_time = constant(60)\n"
+    options = ("-u", "2", "-r", "10", "--think-time", "0.2s", *SHORT)
+    with simulator(folder) as server:
+        run = until_rows(folder, server.url, 8, *options, locustfile=written(folder, body))
+    assert "Patient has a wait_time of its own; --think-time takes its place" in run.output
+    assert run.json("run.json")["user_classes"] == [{"name": "Patient", "think_time": True}]
+    starts = sorted(float(row["start_time"]) for row in run.rows())
+    assert all(third - first >= 0.2 for first, third in zip(starts, starts[2:], strict=False)), "two users, who wait"
+
+
+def test_the_load_waits_for_nobody(tmp_path: Path) -> None:
+    all_hold(
+        tmp_path,
+        a_slow_server_does_not_slow_the_load_down,
+        what_finds_no_place_is_shed_and_has_a_row,
+        tasks_think_stop_and_fail_each_for_itself,
+        fewer_users_are_a_lower_rate_and_cut_nothing,
+    )
+
+
+def test_how_tasks_and_runs_end_and_what_they_send(tmp_path: Path) -> None:
+    all_hold(
+        tmp_path,
+        a_task_may_end_the_run_and_others_end_in_peace,
+        a_second_interrupt_cuts_what_is_open,
+        a_trace_is_replayed_at_its_times,
+        think_time_stands_in_for_wait_time,
+    )
