@@ -28,7 +28,7 @@ QUIET_S: Final = 1.5
 STUCK_S: Final = 60.0
 """Users of a level that do not come for so long never will."""
 
-_RAMP, _PROBE, _DRAIN, _END, _DONE = "ramp", "probe", "drain", "end", "done"
+_RAMP, _PROBE, _DRAIN, _DONE = "ramp", "probe", "drain", "done"
 
 
 class Search:
@@ -78,7 +78,7 @@ class Search:
         if self._began is None:
             self._began = now
             self._go_on(now, drain=False)
-        if self._time_limit is not None and now - self._began >= self._time_limit and self._state not in (_END, _DONE):
+        if self._time_limit is not None and now - self._began >= self._time_limit and self._state != _DONE:
             self.stop(now, TIME)
         if self._state == _RAMP and running != self._asked:
             self._watch_ramp(now, running)
@@ -92,18 +92,15 @@ class Search:
                 self._note(self._probe)
                 self._bracket.record(self._next, found)
                 self._go_on(now, drain=found in (FAIL, UNDECIDED, CLIENT))
-        elif self._state in (_DRAIN, _END) and self._is_drained(now, running, in_flight):
-            if self._state == _END:
-                self._state = _DONE
-                return None
+        elif self._state == _DRAIN and self._is_drained(now, running, in_flight):
             self._state, self._asked, self._since = _RAMP, self._next.level, now
         return None if self._state == _DONE else self._asked
 
     def stop(self, now: float, why: str = STOPPED) -> None:
-        """It ends here, with what it knows; `tick` drains and then returns None."""
+        """It ends here, with what it knows; `tick` returns None from now on."""
         if self.answer is None:
             self.answer = self._answer(now, why)
-        self._end(now)
+        self._state = _DONE
 
     def _watch_ramp(self, now: float, running: int) -> None:
         if running != self._running:
@@ -115,16 +112,12 @@ class Search:
         """To the next level, if there is one."""
         coming = self._bracket.next()
         if coming is None:
-            self.answer = self._answer(now, self._reason())
-            self._end(now)
+            self.stop(now, self._reason())
             return
         self._next = coming
         self._since = now
         self._state = _DRAIN if drain else _RAMP
         self._asked = 0 if drain else coming.level
-
-    def _end(self, now: float) -> None:
-        self._state, self._asked, self._since = _END, 0, now
 
     def _is_drained(self, now: float, running: int, in_flight: int) -> bool:
         waited = now - self._since

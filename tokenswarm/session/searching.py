@@ -9,6 +9,7 @@ from typing import Any, Final
 from locust import LoadTestShape
 
 from tokenswarm.errors import OptionError
+from tokenswarm.load import arrivals
 from tokenswarm.load.capacity import Search
 from tokenswarm.load.observing import ended
 from tokenswarm.load.words import answer_line, probe_line
@@ -127,16 +128,16 @@ def install(
 
 def _rate_per_user(options: Options) -> float | None:
     """Tasks a second of each user in the open loop; None in the closed one. Raises OptionError for a trace."""
-    arrivals = str(getattr(options, "arrivals", "closed"))
-    if arrivals.startswith("trace:"):
+    kind = arrivals.parse(options.arrivals)
+    if kind.trace:
         raise OptionError(
-            f"--find-capacity decides how much is sent, and so does --arrivals {arrivals}: a trace has times"
+            f"--find-capacity decides how much is sent, and so do the times of --arrivals {options.arrivals}"
         )
-    return None if arrivals == "closed" else float(getattr(options, "rate_per_user", 1.0))
+    return options.rate_per_user if kind.open else None
 
 
 def _ask_for_fresh_prompts(given: Any) -> None:
     """A level that is sent what the level before was sent would be answered from a cache. A dataset, and prefixes in
     common, are left as they are: they are meant so."""
-    if "unique_prompts" in vars(given) and not given.dataset and not given.shared_prefix_tokens:
+    if not given.dataset and not given.shared_prefix_tokens:
         given.unique_prompts = True
