@@ -284,7 +284,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="usage_zero",
         metrics=(TPOT, THROUGHPUT),
         says="of {value} of the answers the server's usage tells no output tokens, though output came",
-        advice="Their chunks are counted instead, which is an estimate. Look at what the server's usage means.",
+        advice="Their chunks are counted instead, or their text by --tokenizer. Look at what the server's usage means.",
         degraded=0.01,
     ),
     Rule(

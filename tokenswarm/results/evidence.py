@@ -210,7 +210,7 @@ def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
         subject = f"{fewer.sum():,} too few, {more.sum():,} too many"
         yield Measured(rule="usage_disagrees", value=float((fewer | more).mean()), subject=subject)
     if len(streamed):
-        none_of_it = (streamed["token_source"] == "chunks") & streamed["input_tokens"].notna()
+        none_of_it = (streamed["token_source"] != "usage") & streamed["input_tokens"].notna()
         yield Measured(rule="usage_zero", value=float(none_of_it.mean()))
 
 
