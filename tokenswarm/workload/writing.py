@@ -104,6 +104,8 @@ class Writer:
 
     def _estimated(self, tokens: int, source: random.Random, start: str) -> str:
         characters = tokens * BYTES_PER_TOKEN
+        if len(start) > characters:
+            raise WritingError(f"{tokens:,} tokens are too few for a text that begins with {start!r}; ask for more")
         text = start or source.choice(self._first)
         while len(text) < characters:
             text += "".join(source.choices(self._pieces, k=(characters - len(text)) // 5 + 1))
