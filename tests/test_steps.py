@@ -33,6 +33,7 @@ def test_steps_are_gone_through_one_after_another(tmp_path: Path) -> None:
         a_slow_way_up_skips_no_step,
         sigterm_in_the_middle_of_a_step_keeps_all_rows,
         what_the_end_cuts_is_of_its_step,
+        a_lower_step_begins_when_those_who_leave_are_gone,
         shapes_of_ones_own_are_put_one_after_another,
     )
 
@@ -119,6 +120,20 @@ def what_the_end_cuts_is_of_its_step(folder: Path) -> None:
         ("1", "incomplete"),
         ("1", "incomplete"),
     ]
+
+
+def a_lower_step_begins_when_those_who_leave_are_gone(folder: Path) -> None:
+    options = ("--steps", "4,1", "--step-time", "1s", "--warmup", "0")
+    with (
+        simulator(folder, "--decode-base", "30", "--output-tokens", "100") as server,
+        headless_swarm(folder, 2, server.url, *options) as run,
+    ):
+        run.wait()
+    _, there = (moment["time"] for moment in run.manifest["boundaries"] if moment["event"] == "spawned")
+    rows = run.rows()
+    flying = [row for row in rows if float(row["start_time"]) < there < float(row["end_time"]) - CLOCKS_AGREE]
+    assert len(rows) >= 5
+    assert len(flying) <= 1, "the replies of three users who left, of three seconds, are no part of the lower step"
 
 
 def shapes_of_ones_own_are_put_one_after_another(folder: Path) -> None:
