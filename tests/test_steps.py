@@ -4,13 +4,14 @@ the step that it was due in."""
 from __future__ import annotations
 
 import bisect
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 from locust_process import CHAT, ROOT, headless, locust
 from simulator_process import simulator
-from swarm_process import all_hold, each_served_request_has_one_row, free_port, headless_swarm
+from swarm_process import all_hold, each_served_request_has_one_row, free_port, headless_swarm, swarm
 from test_web_ui import Page, finished, rows_in
 
 SECONDS = 2.0
@@ -74,8 +75,9 @@ def from_the_page_at_each_start(folder: Path) -> None:
 
 def an_edit_on_the_page_is_a_step(folder: Path) -> None:
     options = ("--warmup", "0", "--web-port", free_port())
-    with simulator(folder, *REPLY) as server, locust(folder, "--host", server.url, *options) as run:
-        page = Page(run)
+    with simulator(folder, *REPLY) as server, swarm(folder, 2, "--host", server.url, *options) as run:
+        page = Page(run.master)
+        run.until(lambda: "2 workers connected" in run.master.output)
         page.swarm(2)
         run.until(lambda: rows_in(run.run_dir) > 4)
         page.swarm(5)
@@ -85,6 +87,7 @@ def an_edit_on_the_page_is_a_step(folder: Path) -> None:
         page.stop()
         manifest = run.until(lambda: finished(run.run_dir))
     assert asked(manifest) == [2, 5, 1]
+    nobody_is_in_flight_before_being_asked_for(run.rows(), [2, 5])
     rows_are_of_the_step_they_were_due_in(run)
 
 
@@ -109,11 +112,13 @@ def sigterm_in_the_middle_of_a_step_keeps_all_rows(folder: Path) -> None:
 
 
 def what_the_end_cuts_is_of_its_step(folder: Path) -> None:
-    options = ("--steps", "1,3", "--step-time", "1s", "--stop-timeout", "0")
+    options = ("--steps", "1,3", "--step-time", "5s", "--stop-timeout", "0")
     with (
         simulator(folder, *ENDLESS) as server,
         headless_swarm(folder, 2, server.url, *options) as run,
     ):
+        run.until(lambda: server.metrics()["simulator_requests_running"] == 3)
+        run.master.interrupt()
         run.wait()
     assert sorted((row["step"], row["status"]) for row in run.rows()) == [
         ("0", "incomplete"),
@@ -160,6 +165,7 @@ def went_through(run: Any, users: list[int], seconds: float = SECONDS) -> None:
         assert (event, wanted, there) == ("spawned", count, count)
         assert until - since >= seconds - CLOCKS_AGREE
     rows_are_of_the_step_they_were_due_in(run)
+    nobody_is_in_flight_before_being_asked_for(run.rows(), users[:2])
     summary = run.json("summary.json")
     assert [step["users"] for step in summary["phases"]["steps"]] == users
     for window in summary["windows"] if not summary["phases"]["whole_run"] else ():
@@ -179,6 +185,15 @@ def rows_are_of_the_step_they_were_due_in(run: Any) -> None:
         due, step = float(row["intended_time"]), int(row["step"])
         assert step in {bisect.bisect(changes, due + off) - 1 for off in (-CLOCKS_AGREE, CLOCKS_AGREE)}, row
     assert {int(row["step"]) for row in rows} == set(range(len(changes))), "requests were due in each step"
+
+
+def nobody_is_in_flight_before_being_asked_for(rows: list[dict[str, str]], users: list[int]) -> None:
+    """Of the rows of each of these first steps, upwards, never more are in flight at once than users were asked for:
+    the change was noted before the first of the new users came."""
+    for step, count in enumerate(users):
+        mine = [row for row in rows if row["step"] == str(step)]
+        changes = [(float(row["start_time"]), 1) for row in mine] + [(float(row["end_time"]), -1) for row in mine]
+        assert max(itertools.accumulate(change for _, change in sorted(changes))) <= count
 
 
 @pytest.mark.slow
