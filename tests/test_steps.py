@@ -28,14 +28,21 @@ def test_steps_are_gone_through_one_after_another(tmp_path: Path) -> None:
     all_hold(
         tmp_path,
         in_one_process,
-        over_two_workers,
         from_the_page_at_each_start,
-        an_edit_on_the_page_is_a_step,
         a_slow_way_up_skips_no_step,
         sigterm_in_the_middle_of_a_step_keeps_all_rows,
+        shapes_of_ones_own_are_put_one_after_another,
+    )
+
+
+@pytest.mark.slow
+def test_steps_are_the_same_on_all_workers(tmp_path: Path) -> None:
+    all_hold(
+        tmp_path,
+        over_two_workers,
+        an_edit_on_the_page_is_a_step,
         what_the_end_cuts_is_of_its_step,
         a_lower_step_begins_when_those_who_leave_are_gone,
-        shapes_of_ones_own_are_put_one_after_another,
     )
 
 
