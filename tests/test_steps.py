@@ -228,7 +228,7 @@ def test_300_users_are_300_requests_in_flight_and_the_record_shows_it(tmp_path: 
 
 @pytest.mark.slow
 def test_what_contradicts_steps_is_refused_before_any_load(tmp_path: Path) -> None:
-    all_hold(tmp_path, a_number_of_users_and_a_run_time, a_shape_of_the_locustfiles_own)
+    all_hold(tmp_path, a_number_of_users_and_a_run_time, a_shape_of_the_locustfiles_own, a_shape_that_cannot_be)
 
 
 def a_number_of_users_and_a_run_time(folder: Path) -> None:
@@ -240,3 +240,12 @@ def a_shape_of_the_locustfiles_own(folder: Path) -> None:
     shape = ROOT / "locustfiles" / "shape.py"
     run = headless(folder, "http://127.0.0.1:9", "--steps", "1,2", locustfile=shape, exit_code=2)
     assert "--steps: the locustfile has a load shape of its own" in run.output
+
+
+def a_shape_that_cannot_be(folder: Path) -> None:
+    code = "from tokenswarm.load.shapes import Spike\nclass Dip(Spike):\n    base = -3\n"
+    locustfile = folder / "dip.py"
+    locustfile.write_text(CHAT.read_text() + code)
+    run = headless(folder, "http://127.0.0.1:9", locustfile=locustfile, exit_code=2)
+    assert "the load shape Dip: neither users nor seconds may be below 0" in run.output
+    assert "users=-3" in run.output
