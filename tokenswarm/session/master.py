@@ -299,7 +299,7 @@ class MasterSession(Session):
             return
         self._wait_for_users(book, user_count)
         if book is not self.book or self._drain is not None:
-            return
+            raise gevent.GreenletExit  # stopped meanwhile: Locust would tell the workers that they run
         self._keeping.spawned(user_count)
         if text := self.keep_host(origins):
             book.problem(text)
