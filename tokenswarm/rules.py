@@ -159,7 +159,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="settling_cut",
         metrics=(TTFT, E2E, THROUGHPUT),
-        says="the settling time left out is {value} of what it should be ({subject}), because the run is short",
+        says="the settling time left out is {value} of what it should be ({subject}): the run, or its steps, are short",
         advice="The start may still be in the figures. Run at least three times as long as that, or set --warmup.",
         note=0.999,
         degraded=0.3,

@@ -113,6 +113,7 @@ class Book:
 
     def ready(self, seat: Seat, model: str, clock: str) -> None:
         """A worker's users begin: on which model, and whose clock stamps its arrivals."""
+        seat.ready = True
         seat.worker.clock = "kernel" if clock == "kernel" else "user"
         self.target["model"] = self.target["model"] or one_line(model)
         self._changed = True
