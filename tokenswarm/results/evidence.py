@@ -51,8 +51,8 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield from _steadiness(run, phases)
     yield from _answers(run, ok)
     yield from _usage(ok)
-    in_flight_counts = not _open_loop(run) and _never_idle(run, phases, cohort)
-    yield from client_evidence.collect(run, phases, summary["client"], in_flight_counts)
+    load_is_known = _open_loop(run) or _never_idle(run, phases, cohort)
+    yield from client_evidence.collect(run, phases, summary["client"], load_is_known)
 
 
 def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> Iterator[Measured]:

@@ -190,7 +190,7 @@ class MasterSession(Session):
             book.problem(f"{text}, not the master's.")
         place = Assignment(run=book.run_id, worker=seat.worker.index, workers=max(1, book.ledger.expected))
         self._send(msg.node_id, place)
-        self._send(msg.node_id, book.step)  # before its users begin
+        self._tell_step(book.step, msg.node_id)  # before its users begin
 
     def _on_ready(self, msg: Any, **_: Any) -> None:
         ready = self._read(msg, Ready)
