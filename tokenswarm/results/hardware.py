@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, Final
 
-import numpy as np
 import pandas as pd
-from pandas.api.types import union_categoricals
 
-from tokenswarm.results import whole_lines
+from tokenswarm.results import long_csv, whole_lines
+from tokenswarm.results.long_csv import Layout, Wanted
 
 FILE: Final = "hardware.csv"
-COLUMNS: Final = ("time", "host", "device", "metric", "value", "mean", "max")
+LAYOUT: Final = Layout(("host", "device", "metric"), ("mean", "max"))
 
 
 @dataclass(frozen=True)
@@ -45,72 +43,12 @@ OF_ENERGY: Final = ("energy_joules_total", "power_instant_watts")
 """What `energy` needs beside the power that is shown."""
 KEPT: Final = frozenset({*SHOWN, *OF_ENERGY})
 
-Wanted: TypeAlias = Callable[[str], bool]
-"""Whether a metric is of interest, by its name."""
-_NUMBERS: Final = ("time", "value", "mean", "max")
-_LINES_AT_ONCE: Final = 200_000
 
-
-def read(directory: Path, defects: list[str], metrics: Wanted = KEPT.__contains__) -> pd.DataFrame:
-    """hardware.csv with COLUMNS, of the metrics that are wanted, in their own units and in the file's order; empty
+def read(directory: Path, defects: list[str], wanted: Wanted = KEPT.__contains__) -> pd.DataFrame:
+    """hardware.csv as LAYOUT has it, of the metrics that are wanted, in their own units and in the file's order; empty
     where there is none. A line that is no sample is left out, and counted in `defects`."""
     lines = whole_lines.opened(directory / FILE, defects, needed=False)
-    return empty() if lines is None else samples(lines, FILE, defects, metrics)
-
-
-def samples(lines: BinaryIO, name: str, defects: list[str], metrics: Wanted) -> pd.DataFrame:
-    """As `read`, from any file with COLUMNS, for which people know the `name`; more columns than these do no harm."""
-    text: Any = dict.fromkeys(("host", "device", "metric"), "category")
-    parts: list[pd.DataFrame] = []
-    damaged = 0
-    try:
-        with pd.read_csv(
-            lines,
-            usecols=lambda column: column in COLUMNS,
-            dtype=text,
-            keep_default_na=False,
-            na_values={column: [""] for column in ("mean", "max")},
-            on_bad_lines="skip",
-            chunksize=_LINES_AT_ONCE,
-            encoding_errors="replace",
-        ) as reader:
-            for part in reader:
-                if missing := [column for column in COLUMNS[:5] if column not in part.columns]:
-                    defects.append(f"{name} lacks the columns {', '.join(missing)}.")
-                    return empty()
-                wanted = [metric for metric in part["metric"].cat.categories if metrics(str(metric))]
-                part = part[part["metric"].isin(wanted)].reindex(columns=list(COLUMNS))
-                for column in _NUMBERS:
-                    numbers = pd.to_numeric(part[column], errors="coerce").astype("float64")
-                    part[column] = numbers.where(np.isfinite(numbers))
-                whole = part["time"].notna() & part["value"].notna()
-                damaged += int((~whole).sum())
-                parts.append(part[whole].astype(dict.fromkeys(text, "str")).astype(text))
-    except pd.errors.EmptyDataError:
-        return empty()
-    except (pd.errors.ParserError, ValueError) as error:
-        defects.append(f"{name} cannot be read any further: {error}.")
-    if damaged:
-        defects.append(f"{name}: {damaged:,} lines are damaged and were left out.")
-    return _joined(parts)
-
-
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    if not parts:
-        return empty()
-    frame: dict[str, Any] = {}
-    for column in COLUMNS:
-        pieces = [part.pop(column) for part in parts]
-        if column in ("host", "device", "metric"):
-            frame[column] = union_categoricals([piece.array for piece in pieces])
-        else:
-            frame[column] = np.concatenate([piece.to_numpy() for piece in pieces])
-    return pd.DataFrame(frame, copy=False)
-
-
-def empty() -> pd.DataFrame:
-    """No samples."""
-    return pd.DataFrame({name: pd.Series(dtype="float64" if name in _NUMBERS else "category") for name in COLUMNS})
+    return LAYOUT.empty() if lines is None else long_csv.read(lines, FILE, LAYOUT, wanted, defects)
 
 
 def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:

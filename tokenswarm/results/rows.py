@@ -89,7 +89,9 @@ def _line_by_line(text: str) -> tuple[pd.DataFrame, int]:
     header, *rows = csv.reader(io.StringIO(text), strict=False)
     good = [row for row in rows if len(row) == len(header)]
     frame = pd.DataFrame(good, columns=header, dtype=str)
-    return frame.replace({name: {"": None} for name in NUMERIC.intersection(header)}), len(rows) - len(good)
+    for name in NUMERIC.intersection(header):
+        frame[name] = frame[name].mask(frame[name] == "")
+    return frame, len(rows) - len(good)
 
 
 def _numbers(cells: pd.Series[Any]) -> tuple[pd.Series[Any], int]:

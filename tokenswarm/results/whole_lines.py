@@ -1,13 +1,13 @@
-"""A text file up to its last whole line, as a stream of bytes: what a kill or a full disk cut off is left out, and told."""
+"""A text file up to its last whole line, as a stream of bytes: what a kill cut off is left out, and told."""
 
 from __future__ import annotations
 
 import io
-import mmap
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 _NUL: Final = b"\x00"
+_BLOCK: Final = 1 << 16
 
 
 def opened(path: Path, defects: list[str], *, needed: bool = True) -> io.BufferedReader | None:
@@ -17,9 +17,12 @@ def opened(path: Path, defects: list[str], *, needed: bool = True) -> io.Buffere
     leaves behind, are blanks in it.
     """
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        file = path.open("rb")
+        size = file.seek(0, io.SEEK_END)
+        end = _end_of_lines(file, size)
+        file.seek(end)
+        torn = len(file.read().decode("utf-8", "replace"))
+        file.seek(0)
     except FileNotFoundError:
         if needed:
             defects.append(f"{path.name} is missing.")
@@ -27,18 +30,29 @@ def opened(path: Path, defects: list[str], *, needed: bool = True) -> io.Buffere
     except OSError as error:
         defects.append(f"{path.name} cannot be read: {error.strerror}.")
         return None
-    end = data.rfind(b"\n") + 1
-    if end != len(data):
-        torn = len(bytes(data[end:]).decode("utf-8", "replace"))
+    if torn:
         defects.append(f"{path.name}: the last row is torn ({torn:,} characters) and was left out.")
-    return io.BufferedReader(_Bytes(data, end), 1 << 20)
+    return io.BufferedReader(_WholeLines(file, end), 1 << 20)
 
 
-class _Bytes(io.RawIOBase):
-    """The first `end` bytes, without holding a copy of them."""
+def _end_of_lines(file: BinaryIO, size: int) -> int:
+    """Where the last whole line ends."""
+    at = size
+    while at > 0:
+        start = max(0, at - _BLOCK)
+        file.seek(start)
+        found = file.read(at - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        at = start
+    return 0
 
-    def __init__(self, data: Any, end: int) -> None:
-        self._data, self._at, self._end = data, 0, end
+
+class _WholeLines(io.RawIOBase):
+    """A file's first `end` bytes."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self._file, self._end = file, end
 
     def readable(self) -> bool:
         return True
@@ -47,11 +61,16 @@ class _Bytes(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence])
-        return self._at
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
-        piece = bytes(self._data[self._at : min(self._end, self._at + len(buffer))]).replace(_NUL, b" ")
+        piece = self._file.read(min(len(buffer), self._end - self._file.tell())).replace(_NUL, b" ")
         buffer[: len(piece)] = piece
-        self._at += len(piece)
         return len(piece)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
