@@ -76,3 +76,23 @@ def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
         )
     found.sort(key=lambda figure: (figure["host"], figure["device"], list(SHOWN).index(str(figure["metric"]))))
     return found
+
+
+def names(sources: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """What people call each (host, device) of hardware.csv: `gpu1/gpu0`, by the index of a GPU; its UUID where a host
+    has two of one index, as after a reset. `sources`: `scraped` of run.json. Others are `host/device` as they stand."""
+    found: dict[tuple[str, str], str] = {}
+    for source in sources:
+        host = str(source.get("host") or "")
+        gpus = gpus_of(source)
+        for device, index in gpus.items():
+            alone = list(gpus.values()).count(index) == 1 and index.isdigit()
+            found[host, device] = f"{host}/gpu{index}" if alone else f"{host}/{device}"
+    return found
+
+
+def gpus_of(source: dict[str, Any]) -> dict[str, str]:
+    """UUID and index of each whole GPU of an entry of `scraped`."""
+    devices = source.get("devices")
+    told = [device for device in devices if isinstance(device, dict)] if isinstance(devices, list) else []
+    return {str(one["device"]): str(one.get("gpu", "")) for one in told if one.get("kind") == "gpu" and "device" in one}

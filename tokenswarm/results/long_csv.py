@@ -4,7 +4,7 @@ samples of eight GPUs are millions of lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias
 

@@ -110,6 +110,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     end: Moment | None = None
     ended_by: str | None = None
     boundaries: list[Boundary] = msgspec.field(default_factory=list)
+    scraped: list[dict[str, Any]] = msgspec.field(default_factory=list)
     rows: RowCount = RowCount()
     problems: list[str] = msgspec.field(default_factory=list)
     user_exceptions: list[UserException] = msgspec.field(default_factory=list)
