@@ -38,14 +38,14 @@ def prefix_of(given: str) -> Path | None:
     return Path(given) if Path(given + HISTORY).is_file() else None
 
 
-def read(prefix: Path, defects: list[str], *, needed: bool = True) -> pd.DataFrame:
+def read(prefix: Path, defects: list[str]) -> pd.DataFrame:
     """Of the Aggregated lines: `time` (UTC epoch seconds) and numbers as float64, NaN for Locust's N/A.
 
     Columns: users, requests_per_s, failures_per_s, p50_ms and so on (of the last ten seconds), and what Locust counts
     from the start. Empty, and said in `defects`, where there is none. Raises AnalysisError for a file of another kind.
     """
     path = prefix.with_name(prefix.name + HISTORY)
-    lines = whole_lines.opened(path, defects, needed=needed)
+    lines = whole_lines.opened(path, defects)
     empty = pd.DataFrame({"time": pd.Series([], dtype="float64")})
     if lines is None:
         return empty

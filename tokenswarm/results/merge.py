@@ -43,7 +43,7 @@ def timeline(run: Run, every: float, samples: pd.DataFrame, server: pd.DataFrame
     found |= _flows(run, rows)
     if len(run.intervals):
         found |= _client(run, rows)
-    history = locust_history.read(run.path / LOCUST, defects, needed=False)
+    history = locust_history.read(run.path / LOCUST, defects)
     found |= _locust(history, rows)
     found |= _hardware(samples, rows, run.info.scraped) | _server(server, rows)
     return pd.DataFrame(found)
