@@ -17,6 +17,7 @@ import run_directory_maker as maker
 from tokenswarm.errors import AnalysisError
 from tokenswarm.results import energy, joules, phases, read
 from tokenswarm.results.energy import Wish
+from tokenswarm.results.energy_command import main
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "time,host,device,metric,value,mean,max\n"
@@ -26,6 +27,7 @@ COUNTER, INSTANT, POWER = joules.COUNTER, joules.INSTANT, joules.POWER
 OUTPUT_PER_S = 220
 INPUT_PER_S = 2000
 WINDOW_S = 48
+NOTHING = Wish()
 
 Value = Callable[[float], float]
 
@@ -51,7 +53,7 @@ def made(folder: Path, *lines: str, gpus: dict[str, int] | None = None, **run: A
     return directory
 
 
-def figures(directory: Path, wish: Wish = Wish(), **given: Any) -> dict[str, Any]:
+def figures(directory: Path, wish: Wish = NOTHING, **given: Any) -> dict[str, Any]:
     run = read.load(directory)
     return energy.figures(run, phases.find(run), wish, **given)
 
@@ -155,7 +157,9 @@ def test_each_window_has_its_own_figures_and_all_their_sum(tmp_path: Path) -> No
     events += [("stopping", 90, 10), ("stopped", 92, 0)]
     bounds = [{"event": event, "time": maker.T0 + at, "users": users} for event, at, users in events]
     directory = maker.write(tmp_path, maker.closed_loop(seconds=90), bounds, end={"time": maker.T0 + 92})
-    lines = samples("GPU-a", COUNTER, lambda t: 100 * t if t < 45 else 4500 + 200 * (t - 45), at=[*map(float, range(93))])
+    lines = samples(
+        "GPU-a", COUNTER, lambda t: 100 * t if t < 45 else 4500 + 200 * (t - 45), at=[*map(float, range(93))]
+    )
     (directory / "hardware.csv").write_text(HEADER + lines)
     told = figures(directory)
     assert [(w["users"], w["seconds"], w["joules"]) for w in told["windows"]] == [
@@ -281,43 +285,36 @@ def test_without_gpus_there_is_nothing(tmp_path: Path) -> None:
 # The command
 
 
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, str(ROOT / "analysis" / "energy.py"), *map(str, arguments)]
-    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_the_command_prints_a_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = str(made(tmp_path, samples("GPU-a", COUNTER, steady(300))))
+    assert main([directory, str(tmp_path / "nowhere"), "--idle", "100", "--price-per-gpu-hour", "2"]) == 2
+    table, errors = capsys.readouterr()
+    assert "nowhere is not a directory" in errors
+    assert re.search(r"\n  per output token, J +1\.364\n", table)
+    assert re.search(r"\n  net, per output token, J +0\.9091\n", table)
+    assert "GPU boards only" in table
+    assert main([directory, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["all"]["joules"] == pytest.approx(300 * WINDOW_S)
 
 
-def test_the_script_prints_a_table_and_json(tmp_path: Path) -> None:
-    directory = made(tmp_path, samples("GPU-a", COUNTER, steady(300)))
-    done = command(directory, tmp_path / "nowhere", "--idle", "100", "--price-per-gpu-hour", "2")
-    assert done.returncode == 2
-    assert "nowhere is not a directory" in done.stderr
-    assert re.search(r"\n  per output token, J +1\.364\n", done.stdout)
-    assert re.search(r"\n  net, per output token, J +0\.9091\n", done.stdout)
-    assert "GPU boards only" in done.stdout
-    told = json.loads(command(directory, "--json").stdout)
-    assert told["all"]["joules"] == pytest.approx(300 * WINDOW_S)
-
-
-def test_the_script_takes_a_file_of_nvidia_smi_for_the_gpus(tmp_path: Path) -> None:
+def test_a_file_of_nvidia_smi_will_do_for_the_gpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = made(tmp_path)
     at = [pd.Timestamp(maker.T0 + second, unit="s").strftime("%Y/%m/%d %H:%M:%S.000") for second in range(62)]
     lines = "".join(f"{when}, GPU-a, 250.00 W, [N/A]\n" for when in at)
     (tmp_path / "smi.csv").write_text("timestamp, uuid, power.draw [W], fan.speed [%]\n" + lines)
-    done = command(directory, "--hardware", tmp_path / "smi.csv", "--timezone", "UTC", "--json")
-    assert json.loads(done.stdout)["all"]["joules"] == pytest.approx(250 * WINDOW_S), done.stderr
+    main([str(directory), "--hardware", str(tmp_path / "smi.csv"), "--timezone", "UTC", "--json"])
+    assert json.loads(capsys.readouterr().out)["all"]["joules"] == pytest.approx(250 * WINDOW_S)
 
 
-def test_the_notebooks_cells_run(tmp_path: Path) -> None:
+def test_the_script_starts_and_its_cells_run(tmp_path: Path) -> None:
+    script = ROOT / "analysis" / "energy.py"
     directory = made(tmp_path, samples("GPU-a", COUNTER, steady(300)))
-    code = (ROOT / "analysis" / "energy.py").read_text().replace("runs/20261120T134000Z-chat", str(directory))
-    done = subprocess.run(
-        [sys.executable, "-c", f"exec(compile({code!r}, 'cells', 'exec'), {{'__name__': 'cells'}})"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1] == f"10 {300 / OUTPUT_PER_S} {OUTPUT_PER_S / 300}", done.stderr
+    done = subprocess.run([sys.executable, script, directory], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "per output token, J" in done.stdout
+    cells: dict[str, Any] = {"__name__": "cells"}
+    exec(compile(script.read_text().replace("runs/20261120T134000Z-chat", str(directory)), script, "exec"), cells)
+    assert cells["window"]["joules_per_output_token"] == pytest.approx(300 / OUTPUT_PER_S)
 
 
 @pytest.mark.parametrize(
@@ -325,11 +322,17 @@ def test_the_notebooks_cells_run(tmp_path: Path) -> None:
     [
         (["--idle", "x"], "'x' is no number of 0 or more"),
         (["--price-per-gpu-hour", "-1"], "'-1' is no number of 0 or more"),
-        (["--hardware", "nowhere.csv"], "nowhere.csv: there is no such file"),
         (["--timezone", "Nowhere"], "'Nowhere' is no time zone"),
+        (["--hardware", "nowhere.csv"], "nowhere.csv: there is no such file"),
     ],
 )
-def test_a_wrong_command_line_is_refused(tmp_path: Path, arguments: list[str], says: str) -> None:
-    done = command(made(tmp_path), *arguments)
-    assert done.returncode == 2
-    assert says in done.stderr
+def test_a_wrong_command_line_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    maker.write(tmp_path, maker.closed_loop(users=1, seconds=1))
+    try:
+        status = main([str(tmp_path), *arguments])
+    except SystemExit as refused:
+        status = int(refused.code or 0)
+    assert status == 2
+    assert says in capsys.readouterr().err

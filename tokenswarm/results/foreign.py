@@ -91,7 +91,7 @@ def _samples(table: pd.DataFrame, path: Path, defects: list[str], zone: tzinfo |
     }
     metrics: list[pd.DataFrame] = []
     for name in table.columns:
-        if name in (when, host, device):
+        if name == when or name.lower() in (*HOSTS, *DEVICES):
             continue
         if (column := units.column(name, table[name])) is not None:
             told = column.values.notna().to_numpy()
