@@ -7,6 +7,8 @@ import json
 import math
 import random
 import runpy
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -282,7 +284,7 @@ def test_each_damage_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         "requests.csv: the last row is torn (50 characters) and was left out.",
         "requests.csv: 4 cells that should be numbers are not; they count as not measured.",
         "requests.csv: 1 rows are there twice, by their id, and count once.",
-        "hardware.csv: the last row is torn (33 characters) and was left out.",
+        "hardware.csv: the last row is torn (27 characters) and was left out.",
         "hardware.csv: 1 lines are damaged and were left out.",
         "server_metrics.csv is empty: it has not even the names of its columns.",
         "56 requests have no row: in_flight and the counts of requests lack them.",
@@ -354,7 +356,7 @@ def test_each_run_gets_its_file_or_all_get_one(tmp_path: Path, capsys: pytest.Ca
     both = rows(tmp_path / "all.csv")
     assert [row["run"] for row in both] == ["run-1"] * 7 + ["run-2"] * 7
     assert (both[0]["time"], both[0]["utc"], both[0]["requests_started"]) == (str(T0), "2025-11-20T13:40:00Z", "16")
-    assert "all.csv: 14 rows" in capsys.readouterr().out
+    assert "all.csv: 14 rows of 2 s" in capsys.readouterr().out
 
 
 def test_a_run_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -403,12 +405,11 @@ def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:
 
 
 def test_the_script_starts_and_its_cells_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "analysis" / "merge.py"), run_name="__main__")
-    assert ended.value.code == 2, "RUN is missing"
-    assert "usage: python analysis/merge.py" in capsys.readouterr().err
+    script, run = ROOT / "analysis" / "merge.py", small(tmp_path / "run")
+    done = subprocess.run([sys.executable, script, run], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "timeline.csv: 13 rows of 1 s" in done.stdout
     cells = tmp_path / "cells.py"
-    text = (ROOT / "analysis" / "merge.py").read_text()
-    cells.write_text(text.replace("runs/20261120T134000Z-chat", str(small(tmp_path / "run"))))
+    cells.write_text(script.read_text().replace("runs/20261120T134000Z-chat", str(run)))
     assert len(runpy.run_path(str(cells))["one"].table) == 13
     assert "gpu1/GPU-a/power_watts" in capsys.readouterr().out

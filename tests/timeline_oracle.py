@@ -161,6 +161,6 @@ def of_server(run_dir: Path, start: float, end: float) -> Row:
         if name.endswith("_total"):
             if before is not None and name in before[1] and not broken and value >= before[1][name]:
                 row[name.removesuffix("_total") + "_per_s"] = (value - before[1][name]) / (last[0] - before[0])
-        else:
+        elif not name.endswith("/up"):
             row[name] = value
     return row

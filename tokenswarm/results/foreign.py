@@ -23,6 +23,8 @@ from tokenswarm.results.long_csv import Wanted
 TIMES: Final = ("time", "timestamp", "datetime", "date_time", "utc", "epoch", "unix_time", "unixtime", "ts", "date")
 HOSTS: Final = ("host", "hostname", "node", "instance")
 DEVICES: Final = ("uuid", "gpu_uuid", "device", "index", "gpu", "gpu_id", "gpu_index", "pci.bus_id")
+_TIMELY: Final = ("time", "epoch", "unix")
+"""Beginnings of other names of a column of times."""
 _SEPARATORS: Final = (",", ";", "\t")
 _OLDEST: Final = 1e8
 """As seconds: March 1973. Smaller numbers are no epoch, but count from something else."""
@@ -72,7 +74,7 @@ def _table(lines: Any, separator: str, path: Path) -> pd.DataFrame:
 
 def _samples(table: pd.DataFrame, path: Path, defects: list[str], zone: tzinfo | None) -> pd.DataFrame:
     names = {name.lower(): name for name in table.columns}
-    when = _first(names, TIMES) or next((name for low, name in names.items() if low.startswith("time")), None)
+    when = _first(names, TIMES) or next((name for low, name in names.items() if low.startswith(_TIMELY)), None)
     if when is None:
         raise AnalysisError(
             f"{path}: none of its columns ({', '.join(map(repr, table.columns[:12]))}) is a time: the first line must "

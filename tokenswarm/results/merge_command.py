@@ -238,16 +238,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "tokenswarm merg
                 print(f"{given}: {defect}", file=sys.stderr)
             if asked.out is None:
                 save(one.table, one.default)
-                print(told(one.table, one.default))
+                print(told(one.table, one.default, asked.every))
             else:
                 done.append(one)
         except (AnalysisError, RunDirectoryError) as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
-    return max(status, _save_together(done, asked.out)) if done else status
+    return max(status, _save_together(done, asked.out, asked.every)) if done else status
 
 
-def _save_together(done: list[Merged], path: Path) -> int:
+def _save_together(done: list[Merged], path: Path, every: float) -> int:
     table = done[0].table
     if len(done) > 1:
         table = pd.concat([one.table.assign(run=one.name) for one in done], ignore_index=True)
@@ -257,12 +257,11 @@ def _save_together(done: list[Merged], path: Path) -> int:
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(told(table, path))
+    print(told(table, path, every))
     return 0
 
 
-def told(table: pd.DataFrame, path: Path) -> str:
+def told(table: pd.DataFrame, path: Path, every: float) -> str:
     """One line about what was written."""
-    return (
-        f"{path}: {len(table):,} rows, {len(table.columns)} columns, from {table['utc'].min()} to {table['utc'].max()}"
-    )
+    size = f"{len(table):,} rows of {every:g} s, {len(table.columns)} columns"
+    return f"{path}: {size}, from {table['utc'].min()} to {table['utc'].max()}"
