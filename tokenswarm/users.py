@@ -121,9 +121,7 @@ class ChatUser(User):
         replies: list[Reply] = []
         for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
             if replies:
-                self._pace.holding = True
                 self.wait()
-                self._pace.holding = False
                 self._pace.send_at_once()
             said = turn.reply if from_file else None
             replies.append(conversation.say(turn.messages, name=name, said=said, **changes))
@@ -327,11 +325,15 @@ class ChatUser(User):
 
     def wait(self) -> None:
         """Think: `wait_time`, or --think-time. Raises StopUser where the run stops meanwhile."""
-        run = self._run
-        if _PACE.get() is None or run is None or run.open_loop is None:
-            super().wait()  # type: ignore[no-untyped-call]
-        else:
-            self._think(run.open_loop.sleep)
+        run, pace = self._run, self._pace
+        pace.holding = True
+        try:
+            if _PACE.get() is None or run is None or run.open_loop is None:
+                super().wait()  # type: ignore[no-untyped-call]
+            else:
+                self._think(run.open_loop.sleep)
+        finally:
+            pace.holding = False
 
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""
