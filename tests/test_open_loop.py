@@ -184,13 +184,13 @@ def a_task_may_end_the_run_and_others_end_in_peace(folder: Path) -> None:
 def a_second_interrupt_cuts_what_is_open(folder: Path) -> None:
     with simulator(folder, "--prefill-base", "60000") as stuck:
         options = ("--headless", "--host", stuck.url, "-u", "1", "--arrivals", "constant")
-        options += ("--rate-per-user", "10", "--no-check")
+        options += ("--rate-per-user", "10", "--no-check", "--stop-timeout", "600")
         with locust(folder, *options) as run:
             run.until(lambda: len(run.intervals()) > 1 and run.intervals()[-1]["in_flight"] > 3)
             run.interrupt()
             run.until(lambda: "Waiting up to" in run.output)
             run.interrupt()
-            run.wait(20)
+            run.wait()
     assert {row["status"] for row in run.rows()} == {"incomplete"}
     assert len(run.rows()) == sum(line["started"] for line in run.intervals())
 
