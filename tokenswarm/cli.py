@@ -1,6 +1,6 @@
 """The command `tokenswarm`: what is done around a load test. The test itself is run by the command `locust`.
 
-Each command imports what it needs when it is called: `report` and `simulate` must not load Locust.
+Each command imports what it needs when it is called: `report`, `compare` and `simulate` must not load Locust.
 """
 
 from __future__ import annotations
@@ -88,11 +88,18 @@ def _report(arguments: list[str]) -> int:
     return report(arguments)
 
 
+def _compare(arguments: list[str]) -> int:
+    from tokenswarm.results.compare.command import main as compare
+
+    return compare(arguments)
+
+
 _COMMANDS: Final[Mapping[str, _Command]] = {
     "options": _Command(_options, "what a load test can be told: every option, its default and its variable"),
     "doctor": _Command(_doctor, "check this machine, and the model server if --host names one, before a test"),
     "simulate": _Command(_simulate, "start an LLM server without a model, to try a test on"),
     "report": _Command(_report, "summarise a run directory again: summary.json, report.html and the table"),
+    "compare": _Command(_compare, "what changed between runs, how surely, and whether they may be compared"),
 }
 
 _DESCRIPTION: Final = """\
@@ -113,5 +120,6 @@ examples:
                                                    and does the server answer, and would 2000 users fit?
   tokenswarm simulate --port 8000 --max-batch 8    a server whose queue grows beyond 8 requests at once
   tokenswarm report runs/20261120T134000Z-chat     the results of a run, again
+  tokenswarm compare runs/before runs/after        what changed, with intervals; --fail-if sets the exit status
 
 `tokenswarm COMMAND --help` tells more of each command."""
