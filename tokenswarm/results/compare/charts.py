@@ -5,6 +5,7 @@ Plotly figures in plain dicts, as `results/charts.py` makes them; None where not
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def changes(comparisons: Sequence[Comparison]) -> Figure | None:
             bars |= {"arrayminus": rounded(x - ends[:, 0]), "thickness": 1.5, "width": 4}
             traces.append(
                 {"type": "scatter", "mode": "markers", "x": rounded(x), "y": [title for title, _ in found]}
-                | {"error_x": bars, "name": plain(comparison.candidate.name, 40)}
+                | {"error_x": bars, "name": _text(comparison.candidate.name)}
                 | {"marker": {"color": _colour(index), "size": 8}}
             )
     if not traces:
@@ -148,4 +149,9 @@ def _colour(index: int) -> str:
 
 
 def _named(side: Side) -> str:
-    return f"{side.role}: {plain(side.name, 40)}"
+    return _text(f"{side.role}: {side.name}")
+
+
+def _text(said: str) -> str:
+    """plotly takes some markup in its texts for markup."""
+    return html.escape(plain(said, 50), quote=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from tokenswarm.errors import OptionError, RunDirectoryError
-from tokenswarm.results.compare import console, differences, gate, page, sides
+from tokenswarm.results.compare import console, differences, gate, page, sides, wording
 from tokenswarm.results.compare.differences import Comparison
 from tokenswarm.results.compare.gate import Gate, Judged
 from tokenswarm.results.compare.sides import Side
@@ -68,68 +69,85 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@dataclass(frozen=True)
+class Read:
+    """The sides that could be read; `unread` says what is wrong with candidates that could not."""
+
+    baseline: Side
+    candidates: tuple[Side, ...]
+    gates: tuple[Gate, ...]
+    unread: tuple[str, ...]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 with a message if the command line is wrong or a side cannot be read, 3 if a limit failed."""
+    asked = parse(arguments)
+    try:
+        found = read(asked)
+    except (OptionError, RunDirectoryError) as error:
+        return refused(str(error))
+    return tell(asked, found)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line. Ends the process with status 2 and a message if it is wrong."""
     made = parser()
     asked = made.parse_args(arguments)
     if asked.runs and (asked.baseline or asked.candidate):
         made.error("name runs one after another, or by --baseline and --candidate, not both")
     if not asked.runs and not (asked.baseline and asked.candidate):
         made.error("name two runs or more, or both --baseline and --candidate")
-    try:
-        gates = gate.parse_all(asked.fail_if)
-        baseline, candidates, unread = read(asked.runs, asked.baseline or [], asked.candidate or [])
-        return _told(asked, gates, baseline, candidates, unread)
-    except (OptionError, RunDirectoryError) as error:
-        return _refused(str(error))
+    return asked
 
 
-def read(runs: Sequence[str], baseline: Sequence[str], candidate: Sequence[str]) -> tuple[Side, list[Side], list[str]]:
-    """The baseline, the candidates that can be read, and what is wrong with the others. Raises RunDirectoryError if
-    nothing is left to compare."""
-    if not runs:
-        sides_of = [sides.directories(candidate)]
-        first = sides.side("baseline", sides.directories(baseline))
-    else:
-        paths = sides.directories(runs)
+def read(asked: argparse.Namespace) -> Read:
+    """Raises OptionError for a wrong limit, RunDirectoryError if no two sides are left to compare."""
+    gates = gate.parse_all(asked.fail_if)
+    if asked.runs:
+        paths = sides.directories(asked.runs)
         if len(paths) < 2:
             raise RunDirectoryError(f"only {paths[0]} is named: name a second run to compare it with")
-        first = sides.side("baseline", paths[:1])
-        sides_of = [[path] for path in paths[1:]]
-    found, unread = [], []
-    for paths in sides_of:
+        of_baseline, of_candidates = paths[:1], [[path] for path in paths[1:]]
+    else:
+        of_baseline, of_candidates = sides.directories(asked.baseline), [sides.directories(asked.candidate)]
+    baseline = sides.side("baseline", of_baseline)
+    candidates, unread = [], []
+    for paths in of_candidates:
         try:
-            found.append(sides.side("candidate", paths))
+            candidates.append(sides.side("candidate", paths))
         except RunDirectoryError as error:
             unread.append(str(error))
-    if not found:
+    if not candidates:
         raise RunDirectoryError("\n".join(unread))
-    return first, found, unread
+    return Read(baseline, tuple(candidates), tuple(gates), tuple(unread))
 
 
-def _told(
-    asked: argparse.Namespace, gates: Sequence[Gate], baseline: Side, candidates: Sequence[Side], unread: Sequence[str]
-) -> int:
-    also = [one.metric.name for one in gates]
+def tell(asked: argparse.Namespace, found: Read) -> int:
+    """Compare, print, write the page, and return the exit status; what cannot be written is said on stderr."""
+    also = [one.metric.name for one in found.gates]
     compared = [
-        differences.compare(baseline, side, also=also, confidence=asked.confidence / 100, seed=asked.seed)
-        for side in candidates
+        differences.compare(found.baseline, side, also=also, confidence=asked.confidence / 100, seed=asked.seed)
+        for side in found.candidates
     ]
-    judged = [[gate.judge(one, comparison, asked.fail_when) for one in gates] for comparison in compared]
-    _say(as_json(compared, judged) if asked.json == "-" else text(compared, judged))
+    judged = [[gate.judge(one, comparison, asked.fail_when) for one in found.gates] for comparison in compared]
     every = [one for several in judged for one in several]
-    if asked.json not in (None, "-"):
-        page.write(Path(asked.json), as_json(compared, judged) + "\n")
-    if not asked.no_html:
-        path = asked.out or candidates[0].runs[0].path / PAGE
-        page.write(path, page.render([baseline, *candidates], compared, every))
-        if asked.json != "-":
-            _say(f"\nPage  {path}")
-    for problem in unread:
-        _refused(problem)
+    _say(as_json(compared, judged) if asked.json == "-" else text(compared, judged))
+    wrong = [*found.unread]
+    try:
+        if asked.json not in (None, "-"):
+            page.write(Path(asked.json), as_json(compared, judged) + "\n")
+        if not asked.no_html:
+            path = asked.out or found.candidates[0].runs[0].path / PAGE
+            page.write(path, page.render([found.baseline, *found.candidates], compared, every))
+            if asked.json != "-":
+                _say(f"\nPage  {path}")
+    except RunDirectoryError as error:
+        wrong.append(str(error))
+    for problem in wrong:
+        refused(problem)
     if any(one.fails for one in every):
         return EXIT_FAILED
-    return EXIT_REFUSED if unread else 0
+    return EXIT_REFUSED if wrong else 0
 
 
 def text(compared: Sequence[Comparison], judged: Sequence[Sequence[Judged]]) -> str:
@@ -139,11 +157,13 @@ def text(compared: Sequence[Comparison], judged: Sequence[Sequence[Judged]]) -> 
 
 
 def as_json(compared: Sequence[Comparison], judged: Sequence[Sequence[Judged]]) -> str:
-    """A list of comparisons, each with its `limits`."""
-    found = [
-        msgspec.to_builtins(one) | {"limits": msgspec.to_builtins(gates)}
-        for one, gates in zip(compared, judged, strict=True)
-    ]
+    """The comparisons, each with its `limits`, and each difference with what is said of it."""
+    found = []
+    for one, gates in zip(compared, judged, strict=True):
+        plain = msgspec.to_builtins(one)
+        for difference, told in zip(one.differences, plain["differences"], strict=True):
+            told["said"] = wording.line(difference)
+        found.append(plain | {"limits": msgspec.to_builtins(gates)})
     return msgspec.json.format(msgspec.json.encode({"schema": 1, "comparisons": found}), indent=1).decode()
 
 
@@ -152,7 +172,8 @@ def _say(said: str) -> None:
     print(said.encode(encoding, "replace").decode(encoding))
 
 
-def _refused(said: str) -> int:
+def refused(said: str) -> int:
+    """Say it on stderr; returns the exit status."""
     for line in said.splitlines():
         print(f"error: {line}", file=sys.stderr)
     return EXIT_REFUSED

@@ -51,11 +51,13 @@ class Caution:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that ought to be the same on both sides; `of` gives it, in words, for one run ("" for unknown)."""
+    """Something that ought to be the same on both sides; `of` gives it, in words, for one run ("" for unknown).
+    `may_vary`: repeated runs of one side may well differ in it."""
 
     level: str
     name: str
     of: Callable[[dict[str, Any]], str]
+    may_vary: bool = False
 
 
 def _load(name: str) -> Callable[[dict[str, Any]], str]:
@@ -92,7 +94,7 @@ FACTS: Final = (
     Fact(WARNING, "arrivals", _load("arrivals")),
     Fact(WARNING, "numbers of users measured", _users),
     Fact(WARNING, "user classes", _classes),
-    Fact(WARNING, "seeds, so other prompts", lambda s: _text(s["run"]["seed"])),
+    Fact(WARNING, "seeds, so other prompts", lambda s: _text(s["run"]["seed"]), may_vary=True),
     Fact(WARNING, "sources of token counts", lambda s: ", ".join(sorted(s["tokens"]["sources"]))),
     Fact(WARNING, "clocks of arrivals", lambda s: ", ".join(sorted(s["client"]["clocks"]))),
     Fact(WARNING, "versions of tokenswarm", _version("tokenswarm")),
@@ -145,7 +147,7 @@ def _facts(baseline: Side, candidate: Side) -> Iterator[Caution]:
         values = [_values(fact.of, side) for side in (baseline, candidate)]
         if values[0] != values[1]:
             yield Caution(fact.level, f"Other {fact.name}: {_listed(values[0])} against {_listed(values[1])}.")
-        elif len(values[0]) > 1 and fact.level == WARNING:
+        elif len(values[0]) > 1 and fact.level == WARNING and not fact.may_vary:
             yield Caution(WARNING, f"Runs of one side have different {fact.name}: {_listed(values[0])}.")
 
 

@@ -53,8 +53,7 @@ def _metrics(comparison: Comparison) -> list[str]:
 
 
 def _effects(comparison: Comparison) -> list[str]:
-    shown = [effect for effect in comparison.effects if effect.of in ("ttft", "tpot", "itl", "e2e")]
-    return [wording.effect(effect) for effect in shown]
+    return [wording.effect(effect) for effect in comparison.effects]
 
 
 def _gates(judged: Sequence[Judged]) -> list[str]:

@@ -104,7 +104,7 @@ def compare(
         confidence,
         sum(one.headline is not None and one.headline.low is not None for one in kept),
         kept,
-        tuple(_effects(baseline, candidate)),
+        tuple(_effects(wanted.values(), baseline, candidate)),
         tuple(comparable.cautions(baseline, candidate)),
     )
 
@@ -159,8 +159,8 @@ def _outcome(metric: Metric, figures: Sequence[Figure], change: Change | None) -
     return WORSE if (change.low > 0) == metric.lower_is_better else BETTER
 
 
-def _effects(baseline: Side, candidate: Side) -> Iterable[Effect]:
-    for of in (*metrics.COLUMNS, metrics.ITL):
+def _effects(wanted: Iterable[Metric], baseline: Side, candidate: Side) -> Iterable[Effect]:
+    for of in dict.fromkeys(one.of for one in wanted if one.unit == "ms"):
         first, second = (
             pooled([run.samples[of] for run in side.runs if of in run.samples]) for side in (baseline, candidate)
         )

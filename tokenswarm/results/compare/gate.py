@@ -106,14 +106,14 @@ def judge(gate: Gate, comparison: Comparison, when: str = CERTAIN) -> Judged:
     ends = _worse(gate, change)
     told = wording.told(change, gate.unit)
     if ends is None or any(side.rows < side.needed for side in (difference.baseline, difference.candidate)):
-        return judged(UNDECIDED, when == POSSIBLE, f"undecided, {told}, {wording.too_few(difference)}")
+        return judged(UNDECIDED, when == POSSIBLE, f"{told}, {wording.too_few(difference)}")
     estimate, low, high = ends
     if low > gate.limit:
-        return judged(FAILED, True, f"failed, {told}: all of the interval is beyond the limit")
+        return judged(FAILED, True, f"{told}, all of the interval is beyond the limit")
     if high <= gate.limit:
-        return judged(PASSED, False, f"passed, {told}: all of the interval is within the limit")
+        return judged(PASSED, False, f"{told}, all of the interval is within the limit")
     fails = when == POSSIBLE or (when == LIKELY and estimate > gate.limit and low > 0)
-    return judged(UNDECIDED, fails, f"undecided, {told}: the limit is inside the interval")
+    return judged(UNDECIDED, fails, f"{told}, the limit is inside the interval")
 
 
 def _worse(gate: Gate, change: Change) -> tuple[float, float, float] | None:

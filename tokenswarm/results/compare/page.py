@@ -109,11 +109,7 @@ def _outcome(difference: Difference) -> str:
 
 
 def _effects(comparison: Comparison, against: str) -> str:
-    rows = [
-        [escape(one.title), f"{one.candidate_longer * 100:.1f} %", escape(one.size)]
-        for one in comparison.effects
-        if one.of in _DRAWN
-    ]
+    rows = [[escape(one.title), f"{one.candidate_longer * 100:.1f} %", escape(one.size)] for one in comparison.effects]
     note = (
         "How often a request of the candidate, drawn at random, takes longer than one of the baseline: 50 % is no "
         "effect (Vargha and Delaney's A, with their words for its size). A percentile tells how far it moved, this how "
