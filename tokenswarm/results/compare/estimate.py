@@ -95,9 +95,7 @@ class Estimated:
 def drawn(metric: Metric, sides: Sequence[Estimated], rng: np.random.Generator) -> list[Floats] | None:
     """Draws of every side, with what varies between runs in them where there are repeated runs."""
     draws = [side.draws() for side in sides]
-    within = [variance for side in sides for variance in side.within()]
-    runs = [side.scaled(np.array(side.of_runs)).tolist() for side in sides]
-    variance = bootstrap.draw_between(runs, float(np.mean(within)) if within else 0.0, rng)
+    variance = _between(sides, rng)
     if variance is None:
         return None if draws[0] is None or draws[1] is None else [draws[0], draws[1]]
     relative = metric.kind != metrics.SHARE
@@ -106,6 +104,15 @@ def drawn(metric: Metric, sides: Sequence[Estimated], rng: np.random.Generator) 
         centre = np.full(bootstrap.DRAWS, side.figure.value or 0.0) if own is None else own
         spread.append(bootstrap.spread(centre, variance, side.weights, rng, relative=relative))
     return spread
+
+
+def _between(sides: Sequence[Estimated], rng: np.random.Generator) -> Floats | None:
+    """Draws of the variance between runs; None if nothing was repeated."""
+    if all(len(side.of_runs) < 2 for side in sides):
+        return None
+    within = [variance for side in sides for variance in side.within()]
+    runs = [side.scaled(np.array(side.of_runs)).tolist() for side in sides]
+    return bootstrap.draw_between(runs, float(np.mean(within)) if within else 0.0, rng)
 
 
 def _part(metric: Metric, run: Observed) -> Part | None:
