@@ -77,9 +77,17 @@ def test_what_was_not_measured_fails() -> None:
     assert judged("ttft_p95 +10%", comparison("ttft_p95", None)) == (UNJUDGED, True)
 
 
-@pytest.mark.parametrize(
-    "text", ["ttft_p95 +10%", "ttft_p95+10%", "  itl_p99 + 5 ms ", "e2e_p99.9 +1.5s", "requests_per_s −5%", "error_rate +1pp"]
-)  # fmt: skip
+SPACED = (
+    "ttft_p95 +10%",
+    "ttft_p95+10%",
+    "  itl_p99 + 5 ms ",
+    "e2e_p99.9 +1.5s",
+    "requests_per_s −5%",
+    "error_rate +1pp",
+)
+
+
+@pytest.mark.parametrize("text", SPACED)
 def test_limits_are_read_however_they_are_spaced(text: str) -> None:
     assert gate.parse(text).limit > 0
 
