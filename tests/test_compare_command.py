@@ -173,22 +173,32 @@ def test_every_metric_is_in_the_documentation() -> None:
     assert set(first_cells(section(PAGE, "## Limits, for CI"))) == {"certain", "likely", "possible"}
 
 
-@pytest.mark.parametrize("line", commands(PAGE))
-def test_the_documentations_commands_run(runs: Path, line: str) -> None:
-    """As written; `python analysis/compare.py` and `tokenswarm compare` are given these runs' folder."""
-    words = shlex.split(line)
-    notebook = words[:2] == ["python", "analysis/compare.py"]
-    assert notebook or words[:2] == ["tokenswarm", "compare"]
-    begin = [sys.executable, str(ROOT / "analysis" / "compare.py")] if notebook else COMMAND
+@pytest.mark.parametrize("line", [line for line in commands(PAGE) if line.startswith("tokenswarm compare ")])
+def test_the_documentations_commands_run(runs: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs.parent)
+    assert command.main(shlex.split(line)[2:]) == (3 if "--fail-if" in line else 0)
+
+
+def test_the_documentations_notebook_runs(runs: Path) -> None:
+    (line,) = [line for line in commands(PAGE) if not line.startswith("tokenswarm compare ")]
+    name, *words = shlex.split(line.removeprefix("python "))
     done = subprocess.run(
-        [*begin, *words[2:]], cwd=runs.parent, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, str(ROOT / name), *words], cwd=runs.parent, capture_output=True, text=True, check=False
     )
-    assert done.returncode == (3 if "--fail-if" in words else 0), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "TTFT p50 +50 % [" in done.stdout
 
 
 def test_the_sample_has_the_lines_that_are_printed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (sample,) = blocks(PAGE, "text")
-    command.main([str(runs / "0-old"), str(runs / "0-new"), "--no-html"])
+    old, new = ([str(runs / f"{number}-{role}") for number in range(2)] for role in ("old", "new"))
+    command.main(["--baseline", *old, "--candidate", *new, "--no-html"])
     printed = capsys.readouterr().out
-    for line in (r"^Baseline +\S", r"^Candidate +\S", r"^ +baseline +candidate", r"^TTFT p50, ms +\S+ +\S+ +\S"):
-        assert re.search(line, sample, re.MULTILINE) and re.search(line, printed, re.MULTILINE)
+    heads = (r"^Baseline +\d runs of", r"^Candidate +\d runs of", r"^ +baseline +runs +candidate +runs$")
+    for line in (
+        *heads,
+        r"^TTFT p50, ms +\S+ +±\S+ % +\S+ +±\S+ % +\S",
+        r"^TTFT: longer in the candidate for \d+ of 100",
+    ):
+        assert re.search(line, sample, re.MULTILINE), line
+        assert re.search(line, printed, re.MULTILINE), line
