@@ -77,9 +77,12 @@ def _users(summary: dict[str, Any]) -> str:
 
 
 def _classes(summary: dict[str, Any]) -> str:
-    return ", ".join(
-        sorted(f"{c['name']}{' (thinks)' if c['think_time'] else ''}" for c in summary["run"]["user_classes"])
-    )
+    return "; ".join(sorted(_class(one) for one in summary["run"]["user_classes"]))
+
+
+def _class(described: dict[str, Any]) -> str:
+    own = [f"{name}={value}" for name, value in sorted((described.get("options") or {}).items())]
+    return f"{described['name']}{' (thinks)' if described['think_time'] else ''} {' '.join(own)}".strip()
 
 
 FACTS: Final = (
@@ -92,6 +95,7 @@ FACTS: Final = (
     Fact(WARNING, "protocols", lambda s: ", ".join(map(str, s["run"]["protocols"]))),
     Fact(WARNING, "transports", _target("transport")),
     Fact(WARNING, "arrivals", _load("arrivals")),
+    Fact(WARNING, "rates of each user", _load("rate_per_user")),
     Fact(WARNING, "numbers of users measured", _users),
     Fact(WARNING, "user classes", _classes),
     Fact(WARNING, "seeds, so other prompts", lambda s: _text(s["run"]["seed"]), may_vary=True),
