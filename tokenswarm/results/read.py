@@ -13,13 +13,8 @@ import msgspec
 import pandas as pd
 
 from tokenswarm.errors import RunDirectoryError
-<<<<<<< HEAD
-from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
-from tokenswarm.results import hardware
-from tokenswarm.results.capacity import Capacity
-=======
 from tokenswarm.results import hardware, rows
->>>>>>> main
+from tokenswarm.results.capacity import Capacity
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
@@ -116,11 +111,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     end: Moment | None = None
     ended_by: str | None = None
     boundaries: list[Boundary] = msgspec.field(default_factory=list)
-<<<<<<< HEAD
     capacity: Capacity | None = None
-=======
     scraped: list[dict[str, Any]] = msgspec.field(default_factory=list)
->>>>>>> main
     rows: RowCount = RowCount()
     problems: list[str] = msgspec.field(default_factory=list)
     user_exceptions: list[UserException] = msgspec.field(default_factory=list)
