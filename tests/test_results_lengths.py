@@ -51,13 +51,14 @@ def test_a_class_that_has_ignore_eos_is_held_to_it_and_the_others_are_not(tmp_pa
         record.user_class = "Rag" if index % 2 else "Chat"
         record.asked_output_tokens = record.output_tokens if index % 2 else 500
 
-    classes = [class_of("Chat"), class_of("Rag", ignore_eos=True)]
-    assert rules(summary(tmp_path / "one", change, user_classes=classes)) == {"early_stops": "note"}
-    other = [class_of("Chat", ignore_eos=True), class_of("Rag", ignore_eos=False)]
-    options = {"ignore_eos": True}
-    assert rules(summary(tmp_path / "other", change, user_classes=other, options=options)) == {
-        "short_outputs": "invalid"
-    }
+    def shares(name: str, options: dict[str, Any], *classes: dict[str, Any]) -> dict[str, float]:
+        found = summary(tmp_path / name, change, options=options, user_classes=classes)
+        return {reason["rule"]: reason["value"] for reason in found["verdict"]["reasons"]}
+
+    assert shares("one", {}, class_of("Chat"), class_of("Rag", ignore_eos=True)) == {"early_stops": 1.0}
+    classes = class_of("Chat", ignore_eos=True), class_of("Rag", ignore_eos=False)
+    assert shares("other", {}, *classes) == {"short_outputs": 1.0}
+    assert shares("all", {"ignore_eos": True}, class_of("Chat"), class_of("Rag")) == {"short_outputs": 0.5}
 
 
 @pytest.mark.parametrize(
