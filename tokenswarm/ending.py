@@ -6,6 +6,7 @@ from typing import Final
 
 RUN_TIME: Final = "run_time"
 SHAPE: Final = "shape"
+CAPACITY: Final = "capacity"
 SIGNAL: Final = "signal"
 PAGE: Final = "page"
 GAVE_UP: Final = "gave_up"
@@ -20,6 +21,7 @@ TRACE: Final = "trace"
 WORDS: Final = {
     RUN_TIME: "its run time was over",
     SHAPE: "its load shape was over",
+    CAPACITY: "the search for capacity was over",
     SIGNAL: "it was stopped by a signal, as by Ctrl-C",
     PAGE: "it was stopped in the web page",
     CODE: "the locustfile, or something else in Locust's process, stopped it",
@@ -32,7 +34,7 @@ WORDS: Final = {
     TRACE: "all of the trace was sent",
 }
 """By what run.json has as `ended_by`."""
-BY_ITSELF: Final = frozenset((REQUESTS, TOKEN_BUDGET, DATASET, TRACE, SHAPE))
+BY_ITSELF: Final = frozenset((REQUESTS, TOKEN_BUDGET, DATASET, TRACE, SHAPE, CAPACITY))
 """Ends that were asked for, other than the run time."""
 
 

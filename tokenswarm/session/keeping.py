@@ -174,7 +174,7 @@ class Keeping:
         if signalled:
             return ending.SIGNAL
         if environment.runner.shape_greenlet is gevent.getcurrent():
-            return ending.SHAPE
+            return ending.SHAPE if self._search is None else ending.CAPACITY
         if book is not None and run_time and time.monotonic_ns() - book.started.monotonic_ns > (run_time - 1) * 1e9:
             return ending.RUN_TIME
         return ending.CODE if self._headless else ending.PAGE
