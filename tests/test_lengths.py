@@ -66,9 +66,9 @@ def test_the_same_seed_draws_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "least"), [("7", 7), ("uniform:5-9", 5), ("normal:50,5", 1), ("50% normal:50,5,20-90, 50% 30", 20)]
+    ("text", "least"), [("7", 7), ("uniform:5-9", 5), ("normal:50,5", 50), ("50% normal:50,5,20-90, 50% 30", 20)]
 )
-def test_the_least_length_is_known(text: str, least: int) -> None:
+def test_the_least_length_that_is_asked_for_is_known(text: str, least: int) -> None:
     assert parse(text).least == least
 
 

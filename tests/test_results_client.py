@@ -91,6 +91,12 @@ def test_a_busy_client_is_degraded_where_users_may_have_waited_for_it(tmp_path: 
     assert run_of(tmp_path, BUSY, user_classes=thinks)["client_too_busy"] == "degraded"
 
 
+def test_in_the_open_loop_the_schedule_tells_whether_a_busy_client_was_late(tmp_path: Path) -> None:
+    thinks = [{"name": "ChatUser", "think_time": True}]
+    load = {"arrivals": "poisson", "users": 10, "rate_per_user": 1.0}
+    assert "client_too_busy" not in run_of(tmp_path, BUSY, user_classes=thinks, load=load)
+
+
 @pytest.mark.parametrize(("busy", "level"), [(70.0, None), (85.0, "degraded"), (98.0, "invalid")])
 def test_a_busy_client_that_stamps_by_itself_cannot_tell_latencies(
     tmp_path: Path, busy: float, level: str | None

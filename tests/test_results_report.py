@@ -260,9 +260,17 @@ def load_lines(directory: Path) -> list[tuple[str, list[float]]]:
 def test_asked_offered_and_achieved_are_lines_of_one_chart(tmp_path: Path) -> None:
     (asked, steps), (offered, running), (achieved, flying) = load_lines(stepped(tmp_path))
     assert (asked, steps) == ("asked: users", [2, 8, 3, 0, 0])
-    assert (offered, set(running)) == ("offered: users running", {2})
+    assert (offered, running) == ("offered: users running", [1, 2, 2]), "two workers, of one user each"
     assert achieved == "achieved: requests in flight"
     assert all(1.9 < height <= 2 for height in flying)
+
+
+def test_the_users_of_a_worker_that_fell_silent_run_no_more(tmp_path: Path) -> None:
+    directory = stepped(tmp_path)
+    lines = (directory / "intervals.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["worker"] == 0 or json.loads(line)["seq"] < 30]
+    (directory / "intervals.jsonl").write_text("\n".join(kept) + "\n")
+    assert load_lines(directory)[1] == ("offered: users running", [1, 2, 1, 1])
 
 
 def test_in_an_open_loop_they_are_requests_a_second(tmp_path: Path) -> None:

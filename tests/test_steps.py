@@ -4,13 +4,14 @@ the step that it was due in."""
 from __future__ import annotations
 
 import bisect
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 from locust_process import CHAT, ROOT, headless, locust
 from simulator_process import simulator
-from swarm_process import all_hold, each_served_request_has_one_row, free_port, headless_swarm
+from swarm_process import all_hold, each_served_request_has_one_row, free_port, headless_swarm, swarm
 from test_web_ui import Page, finished, rows_in
 
 SECONDS = 2.0
@@ -27,13 +28,21 @@ def test_steps_are_gone_through_one_after_another(tmp_path: Path) -> None:
     all_hold(
         tmp_path,
         in_one_process,
-        over_two_workers,
         from_the_page_at_each_start,
-        an_edit_on_the_page_is_a_step,
         a_slow_way_up_skips_no_step,
         sigterm_in_the_middle_of_a_step_keeps_all_rows,
-        what_the_end_cuts_is_of_its_step,
         shapes_of_ones_own_are_put_one_after_another,
+    )
+
+
+@pytest.mark.slow
+def test_steps_are_the_same_on_all_workers(tmp_path: Path) -> None:
+    all_hold(
+        tmp_path,
+        over_two_workers,
+        an_edit_on_the_page_is_a_step,
+        what_the_end_cuts_is_of_its_step,
+        a_lower_step_begins_when_those_who_leave_are_gone,
     )
 
 
@@ -73,8 +82,9 @@ def from_the_page_at_each_start(folder: Path) -> None:
 
 def an_edit_on_the_page_is_a_step(folder: Path) -> None:
     options = ("--warmup", "0", "--web-port", free_port())
-    with simulator(folder, *REPLY) as server, locust(folder, "--host", server.url, *options) as run:
-        page = Page(run)
+    with simulator(folder, *REPLY) as server, swarm(folder, 2, "--host", server.url, *options) as run:
+        page = Page(run.master)
+        run.until(lambda: "2 workers connected" in run.master.output)
         page.swarm(2)
         run.until(lambda: rows_in(run.run_dir) > 4)
         page.swarm(5)
@@ -84,6 +94,7 @@ def an_edit_on_the_page_is_a_step(folder: Path) -> None:
         page.stop()
         manifest = run.until(lambda: finished(run.run_dir))
     assert asked(manifest) == [2, 5, 1]
+    nobody_is_in_flight_before_being_asked_for(run.rows(), [2, 5])
     rows_are_of_the_step_they_were_due_in(run)
 
 
@@ -108,17 +119,33 @@ def sigterm_in_the_middle_of_a_step_keeps_all_rows(folder: Path) -> None:
 
 
 def what_the_end_cuts_is_of_its_step(folder: Path) -> None:
-    options = ("--steps", "1,3", "--step-time", "1s", "--stop-timeout", "0")
+    options = ("--steps", "1,3", "--step-time", "5s", "--stop-timeout", "0")
     with (
         simulator(folder, *ENDLESS) as server,
         headless_swarm(folder, 2, server.url, *options) as run,
     ):
+        run.until(lambda: server.metrics()["simulator_requests_running"] == 3)
+        run.master.interrupt()
         run.wait()
     assert sorted((row["step"], row["status"]) for row in run.rows()) == [
         ("0", "incomplete"),
         ("1", "incomplete"),
         ("1", "incomplete"),
     ]
+
+
+def a_lower_step_begins_when_those_who_leave_are_gone(folder: Path) -> None:
+    options = ("--steps", "4,1", "--step-time", "1s", "--warmup", "0")
+    with (
+        simulator(folder, "--decode-base", "30", "--output-tokens", "100") as server,
+        headless_swarm(folder, 2, server.url, *options) as run,
+    ):
+        run.wait()
+    _, there = (moment["time"] for moment in run.manifest["boundaries"] if moment["event"] == "spawned")
+    rows = run.rows()
+    flying = [row for row in rows if float(row["start_time"]) < there < float(row["end_time"]) - CLOCKS_AGREE]
+    assert len(rows) >= 5
+    assert len(flying) <= 1, "the replies of three users who left, of three seconds, are no part of the lower step"
 
 
 def shapes_of_ones_own_are_put_one_after_another(folder: Path) -> None:
@@ -145,6 +172,7 @@ def went_through(run: Any, users: list[int], seconds: float = SECONDS) -> None:
         assert (event, wanted, there) == ("spawned", count, count)
         assert until - since >= seconds - CLOCKS_AGREE
     rows_are_of_the_step_they_were_due_in(run)
+    nobody_is_in_flight_before_being_asked_for(run.rows(), users[:2])
     summary = run.json("summary.json")
     assert [step["users"] for step in summary["phases"]["steps"]] == users
     for window in summary["windows"] if not summary["phases"]["whole_run"] else ():
@@ -166,6 +194,15 @@ def rows_are_of_the_step_they_were_due_in(run: Any) -> None:
     assert {int(row["step"]) for row in rows} == set(range(len(changes))), "requests were due in each step"
 
 
+def nobody_is_in_flight_before_being_asked_for(rows: list[dict[str, str]], users: list[int]) -> None:
+    """Of the rows of each of these first steps, upwards, never more are in flight at once than users were asked for:
+    the change was noted before the first of the new users came."""
+    for step, count in enumerate(users):
+        mine = [row for row in rows if row["step"] == str(step)]
+        changes = [(float(row["start_time"]), 1) for row in mine] + [(float(row["end_time"]), -1) for row in mine]
+        assert max(itertools.accumulate(change for _, change in sorted(changes))) <= count
+
+
 @pytest.mark.slow
 def test_300_users_are_300_requests_in_flight_and_the_record_shows_it(tmp_path: Path) -> None:
     """With replies that outlast the run, so that nothing but the client could keep a user from being in flight."""
@@ -178,8 +215,9 @@ def test_300_users_are_300_requests_in_flight_and_the_record_shows_it(tmp_path: 
     ):  # fmt: skip
         run.until(lambda: server.metrics()["simulator_requests_running"] == 300)
         run.until(lambda: run.json("run.json")["boundaries"][-1]["event"] == "spawned")
-        spawned = run.json("run.json")["boundaries"][-1]["time"]
-        run.until(lambda: run.intervals()[-1]["time"] > spawned + 4)
+        lines = run.run_dir / "intervals.jsonl"
+        until = lines.read_bytes().count(b"\n") + 5
+        run.until(lambda: lines.read_bytes().count(b"\n") >= until)
         run.interrupt()
         run.wait()
     assert len(run.rows()) == 300
@@ -190,7 +228,7 @@ def test_300_users_are_300_requests_in_flight_and_the_record_shows_it(tmp_path: 
 
 @pytest.mark.slow
 def test_what_contradicts_steps_is_refused_before_any_load(tmp_path: Path) -> None:
-    all_hold(tmp_path, a_number_of_users_and_a_run_time, a_shape_of_the_locustfiles_own)
+    all_hold(tmp_path, a_number_of_users_and_a_run_time, a_shape_of_the_locustfiles_own, a_shape_that_cannot_be)
 
 
 def a_number_of_users_and_a_run_time(folder: Path) -> None:
@@ -202,3 +240,12 @@ def a_shape_of_the_locustfiles_own(folder: Path) -> None:
     shape = ROOT / "locustfiles" / "shape.py"
     run = headless(folder, "http://127.0.0.1:9", "--steps", "1,2", locustfile=shape, exit_code=2)
     assert "--steps: the locustfile has a load shape of its own" in run.output
+
+
+def a_shape_that_cannot_be(folder: Path) -> None:
+    code = "from tokenswarm.load.shapes import Spike\nclass Dip(Spike):\n    base = -3\n"
+    locustfile = folder / "dip.py"
+    locustfile.write_text(CHAT.read_text() + code)
+    run = headless(folder, "http://127.0.0.1:9", locustfile=locustfile, exit_code=2)
+    assert "the load shape Dip: neither users nor seconds may be below 0" in run.output
+    assert "users=-3" in run.output

@@ -50,6 +50,8 @@ def test_unique_prompts_differ_from_their_first_characters_on_also_from_those_of
     found = texts(source(unique=True), 50) + texts(source(unique=True), 50)
     assert len({text[:8] for text in found}) == 100
     assert all(ESTIMATE.count(text) in range(20, 61) for text in found)
+    short = Synthetic(WRITER, lengths.parse("normal:6,5"), seed=0, worker=0, unique=True)
+    assert min(map(ESTIMATE.count, texts(short, 100))) == 4, "none is shorter than its id"
 
 
 def test_a_pool_is_the_same_for_all_workers() -> None:

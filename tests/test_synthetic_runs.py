@@ -122,6 +122,19 @@ def test_each_class_has_its_own_traffic_and_no_two_workers_the_same(tmp_path: Pa
     assert "of the answers ended before half of the allowed length" in run.master.output
 
 
+def test_replies_without_usage_are_counted_by_the_tokenizer(tmp_path: Path, quick_simulator: Running) -> None:
+    tokenizer_json("byte_level_bpe", tmp_path)
+    silent = ("--extra-body", '{"simulator": {"fault": "zero-usage"}}')
+    given = ("--tokenizer", "tokenizer.json", "--save-responses", "-u", "2", "-r", "2")
+    run = until_rows(tmp_path, quick_simulator.url, 20, *given, *silent)
+    tokenizer = load(str(tmp_path))
+    said = {line["id"]: line["text"] for line in map(json.loads, (run.run_dir / "responses.jsonl").open())}
+    for row in ok(run):
+        assert row["token_source"] == "tokenizer"
+        assert int(row["output_tokens"]) == tokenizer.count(said[row["id"]]) > 0
+    assert run.json("summary.json")["tokens"]["estimated"] is False
+
+
 def refused(folder: Path, host: str, *options: str, **settings: Any) -> LocustProcess:
     return headless(folder, host, "-u", "1", "-t", "2s", *options, exit_code=2, **settings)
 

@@ -89,7 +89,7 @@ def test_start_edit_stop_and_start_again(page: Page) -> None:
     run.until(lambda: rows_in(second) > 20)
     page.stop()
     manifest = run.until(lambda: finished(second))
-    assert (manifest["label"], manifest["options"]["output_tokens"]) == ("again", 4)
+    assert (manifest["label"], manifest["options"]["output_tokens"]) == ("again", "4")
     assert {row["asked_output_tokens"] for row in read_rows(second)} == {"4"}
     for directory in (first, second):
         assert (directory / "report.html").exists()

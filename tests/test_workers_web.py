@@ -52,7 +52,7 @@ def each_start_is_a_run_of_its_own_on_the_clock_of_its_start(folder: Path) -> No
         run.master.interrupt()
         run.wait()
     assert each_served_request_has_one_row(server, first, second)
-    assert (again["label"], again["options"]["output_tokens"]) == ("again", 4)
+    assert (again["label"], again["options"]["output_tokens"]) == ("again", "4")
     assert {row["asked_output_tokens"] for row in read_rows(second)} == {"4"}
     for directory, told, offset_ms in ((first, manifest, 100_000.0), (second, again, -100_000.0)):
         rows = read_rows(directory)

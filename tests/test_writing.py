@@ -77,6 +77,8 @@ def test_without_a_tokenizer_four_characters_are_a_token() -> None:
         text = writer.text(tokens, source)
         assert len(text) == 4 * tokens == len(text.strip())
     assert writer.text(20, source, start="0123456789abcdef").startswith("0123456789abcdef ")
+    with pytest.raises(WritingError, match=r"3 tokens are too few .* begins with '0123456789abcdef'"):
+        writer.text(3, source, start="0123456789abcdef")
     assert Estimate().counts(["abcd", "abcde", "", "四个汉字"]) == [1, 2, 0, 3]
 
 

@@ -88,11 +88,25 @@ def _report(arguments: list[str]) -> int:
     return report(arguments)
 
 
+def _merge(arguments: list[str]) -> int:
+    from tokenswarm.results.merge_command import main as merge
+
+    return merge(arguments)
+
+
+def _energy(arguments: list[str]) -> int:
+    from tokenswarm.results.energy_command import main as energy
+
+    return energy(arguments)
+
+
 _COMMANDS: Final[Mapping[str, _Command]] = {
     "options": _Command(_options, "what a load test can be told: every option, its default and its variable"),
     "doctor": _Command(_doctor, "check this machine, and the model server if --host names one, before a test"),
     "simulate": _Command(_simulate, "start an LLM server without a model, to try a test on"),
     "report": _Command(_report, "summarise a run directory again: summary.json, report.html and the table"),
+    "merge": _Command(_merge, "all that a run left on one timeline, as CSV or Parquet"),
+    "energy": _Command(_energy, "joules per token, and what tokens cost"),
 }
 
 _DESCRIPTION: Final = """\
@@ -113,5 +127,7 @@ examples:
                                                    and does the server answer, and would 2000 users fit?
   tokenswarm simulate --port 8000 --max-batch 8    a server whose queue grows beyond 8 requests at once
   tokenswarm report runs/20261120T134000Z-chat     the results of a run, again
+  tokenswarm merge runs/20261120T134000Z-chat      its timeline.csv: a row a second
+  tokenswarm energy runs/20261120T134000Z-chat     what its tokens cost in joules
 
 `tokenswarm COMMAND --help` tells more of each command."""

@@ -20,6 +20,10 @@ class RunDirectoryError(TokenswarmError):
     """A run directory cannot be written or read."""
 
 
+class AnalysisError(TokenswarmError):
+    """A file, or a wish, that an analysis can do nothing with."""
+
+
 class TargetError(TokenswarmError):
     """The model server cannot be reached or refuses what we ask of it, found out before load starts."""
 

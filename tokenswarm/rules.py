@@ -159,7 +159,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="settling_cut",
         metrics=(TTFT, E2E, THROUGHPUT),
-        says="the settling time left out is {value} of what it should be ({subject}), because the run is short",
+        says="the settling time left out is {value} of what it should be ({subject}): the run, or its steps, are short",
         advice="The start may still be in the figures. Run at least three times as long as that, or set --warmup.",
         note=0.999,
         degraded=0.3,
@@ -284,7 +284,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="usage_zero",
         metrics=(TPOT, THROUGHPUT),
         says="of {value} of the answers the server's usage tells no output tokens, though output came",
-        advice="Their chunks are counted instead, which is an estimate. Look at what the server's usage means.",
+        advice="Their chunks are counted instead, or their text by --tokenizer. Look at what the server's usage means.",
         degraded=0.01,
     ),
     Rule(

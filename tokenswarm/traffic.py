@@ -88,7 +88,7 @@ class Supply:
         return self._dressed(prompt)
 
     def of_length(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
-        """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on.
+        """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on meanwhile.
         Raises WritingError."""
         made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, (line, tokens, blocks))
         return self._dressed(made)

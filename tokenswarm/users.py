@@ -95,16 +95,16 @@ class ChatUser(User):
         run = self._current_run()
         if run.finished:
             raise StopUser("the run is over")
-        if run.part.used_up:
-            self._rest(run)
         traffic, (entry, self._pace.entry) = run.traffic(type(self)), (self._pace.entry, None)
+        if run.part.used_up and entry is None:
+            self._rest(run)
         try:
             prompt = run.next_prompt(traffic) if entry is None else run.prompt_for(entry, traffic)
         except Exhausted:
             self._rest(run)
         except DatasetError as error:
             raise StopUser(str(error)) from None
-        self._begin_work(run)
+        self._begin_work(run, self._pace)
         return prompt
 
     def hold(self, prompt: Prompt, *, name: str | None = None, **changes: Any) -> list[Reply]:
@@ -121,9 +121,7 @@ class ChatUser(User):
         replies: list[Reply] = []
         for turn in (Turn(prompt.messages, prompt.reply), *prompt.then):
             if replies:
-                self._pace.holding = True
                 self.wait()
-                self._pace.holding = False
                 self._pace.send_at_once()
             said = turn.reply if from_file else None
             replies.append(conversation.say(turn.messages, name=name, said=said, **changes))
@@ -194,7 +192,7 @@ class ChatUser(User):
             raise StopUser("the run is over")
         if run.part.spent or (run.part.used_up and not pace.at_work):
             self._rest(run)
-        self._begin_work(run)
+        self._begin_work(run, pace)
         wanted = dict(changes)
         leaving = run.leavers.draw(_after(wanted.pop("cancel_after", None)))
         traffic = run.traffic(type(self))
@@ -232,8 +230,7 @@ class ChatUser(User):
             run.part.stopped.wait()
         raise StopUser("the run is over")
 
-    def _begin_work(self, run: Run) -> None:
-        pace = self._pace
+    def _begin_work(self, run: Run, pace: Pace) -> None:
         if not pace.at_work:
             pace.at_work = True
             run.part.begin()
@@ -277,13 +274,17 @@ class ChatUser(User):
         assert self._taskset_instance is not None
         return self._taskset_instance.get_next_task()
 
+    def begin_task(self, pace: Pace) -> None:
+        """As `Source` has it."""
+        self._open_tasks += 1
+        self._begin_work(self._current_run(), pace)
+
     def run_task(self, task: Any, pace: Pace, due: int) -> None:
         """As `Source` has it: as Locust does it, but that what ends a user ends its one task."""
         assert self._taskset_instance is not None
         _PACE.set(pace)
         pace.woken(due, time.monotonic_ns())
         pace.begins = False  # it has: a stop lets it go on
-        self._open_tasks += 1
         try:
             self._taskset_instance.execute_task(task)
         except (StopUser, StopTest, InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately):
@@ -324,11 +325,15 @@ class ChatUser(User):
 
     def wait(self) -> None:
         """Think: `wait_time`, or --think-time. Raises StopUser where the run stops meanwhile."""
-        run = self._run
-        if _PACE.get() is None or run is None or run.open_loop is None:
-            super().wait()  # type: ignore[no-untyped-call]
-        else:
-            self._think(run.open_loop.sleep)
+        run, pace = self._run, self._pace
+        pace.holding = True
+        try:
+            if _PACE.get() is None or run is None or run.open_loop is None:
+                super().wait()  # type: ignore[no-untyped-call]
+            else:
+                self._think(run.open_loop.sleep)
+        finally:
+            pace.holding = False
 
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""

@@ -40,6 +40,9 @@ class Source(Protocol):
     def next_task(self) -> Any:
         """The task whose turn it is."""
 
+    def begin_task(self, pace: Pace) -> None:
+        """It is on from now on, though `run_task` is yet to be called."""
+
     def run_task(self, task: Any, pace: Pace, due: int) -> None:
         """The whole of it, in the greenlet that this is called in. Raises only what stops the greenlet."""
 
@@ -199,6 +202,7 @@ class OpenLoop:
             return
         pace = Pace()
         pace.entry = arrival.entry
+        user.begin_task(pace)
         self._tasks.spawn(user.run_task, task, pace, arrival.at)
 
     # The end

@@ -18,7 +18,7 @@ class Pace:
         self.at_work = False
         """Whether a task is on that has sent something, or is about to."""
         self.holding = False
-        """Whether the workload's own conversation is on: its waits end no task."""
+        """Whether it is a task that waits, and then goes on."""
         self._late = 0
         """What we are late by, so far."""
         self._due: int | None = None

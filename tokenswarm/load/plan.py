@@ -64,7 +64,7 @@ def joined(levels: Iterable[Level]) -> Levels:
     found: list[Level] = []
     for level in levels:
         if level.users < 0 or level.seconds < 0 or not level.spawn_rate > 0:
-            raise ValueError(f"no load can be like this: {level}")
+            raise ValueError(f"neither users nor seconds may be below 0, nor the spawn rate 0: {level}")
         if level.users == (found[-1].users if found else 0):
             if found:
                 found[-1] = found[-1]._replace(seconds=found[-1].seconds + level.seconds)

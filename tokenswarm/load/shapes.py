@@ -117,11 +117,13 @@ class Sequence(Levels):
 
 def install(environment: Any, options: Options) -> None:
     """`--steps`, where it was given, becomes the shape of this Locust. Raises OptionError where something else says how
-    many users there are."""
+    many users there are, and for a shape that cannot be."""
+    own = environment.shape_class
+    if isinstance(own, Levels):
+        _check_plan(own)
     if not options.steps:
         return
     given = environment.parsed_options
-    own = environment.shape_class
     if own is not None:
         raise OptionError(f"--steps: the locustfile has a load shape of its own, {type(own).__name__}; use only one")
     opposed = [flag for name, flag in _OPPOSED.items() if getattr(given, name, None)]
@@ -135,6 +137,16 @@ def install(environment: Any, options: Options) -> None:
         "%d steps, to %d users at most, each %g s from when its users are there: %.0f s at least",
         len(options.steps), max(options.steps), options.step_time, plan.shortest(shape.plan()),
     )  # fmt: skip
+
+
+def _check_plan(shape: Levels) -> None:
+    try:
+        if plan.joined(shape.plan()):
+            return
+        why = "there are no users in it"
+    except ValueError as error:
+        why = str(error)
+    raise OptionError(f"the load shape {type(shape).__name__}: {why}")
 
 
 def check(environment: Any, options: Options) -> None:

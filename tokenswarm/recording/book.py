@@ -117,6 +117,7 @@ class Book:
 
     def ready(self, seat: Seat, model: str, clock: str) -> None:
         """A worker's users begin: on which model, and whose clock stamps its arrivals."""
+        seat.ready = True
         seat.worker.clock = "kernel" if clock == "kernel" else "user"
         self.target["model"] = self.target["model"] or one_line(model)
         self._changed = True
@@ -289,6 +290,7 @@ class Book:
         worker = seat.worker
         if worker.status == LOST:
             self.problem(f"{_named(seat)} had users to run and never reported.")
+            self._note_share(seat)
             return
         if seat.complete:
             worker.status = FINISHED
@@ -301,10 +303,13 @@ class Book:
         if worker.in_flight:
             text += f", and {worker.in_flight} requests were in flight then"
         self.problem(f"{text}. What it did since is not in this run.")
-        if self.shares:
-            self.problem(f"{_named(seat)} had a share of {self.shares}, and the rest of it was not sent.")
+        self._note_share(seat)
         if seat.missing:
             self.problem(f"{_named(seat)}: {seat.missing} of its reports, of a second each, are missing.")
+
+    def _note_share(self, seat: Seat) -> None:
+        if self.shares:
+            self.problem(f"{_named(seat)} had a share of {self.shares}, and the rest of it was not sent.")
 
     def _append(self, name: str, lines: bytes) -> None:
         problem = self._directory.append(name, lines)

@@ -53,6 +53,8 @@ class Seat:
         self.exceptions: dict[str, int] = {}
         self.heard = 0.0
         """When anything came from it, on whatever clock the caller uses."""
+        self.ready = False
+        """Whether its users run."""
         self.said_to_be_silent = False
         self.users = 0
         self.through = ""
@@ -155,6 +157,10 @@ class Ledger:
         if not ended or len(at_work) > len(idle):
             return "", []
         return max(ended, key=lambda seat: seat.totals.started).through, idle
+
+    def starting(self) -> bool:
+        """Whether users of a worker do not run yet."""
+        return bool(self.absent()) or any(not (seat.ready or seat.complete) for seat in self)
 
     def totals(self) -> Totals:
         """Of all workers together."""

@@ -225,13 +225,14 @@ def _load(run: Run, phases: Phases, edges: Floats, x: list[float]) -> Iterator[R
     second, and then what is in flight by itself."""
     load = run.info.load
     flying = flow.in_flight(run, phases.end)
-    in_flight = [] if flying is None else [_line(x, flying.per_bin(edges), "requests in flight", ORANGE)]
+    in_flight = None if flying is None else flying.per_bin(edges)
     if load.arrivals == "closed":
-        users = flow.workers_over_time(run, "users").dropna()
-        at = _rounded(users.index.to_numpy(dtype=np.float64) - phases.start)
-        offered = [_line(at, users.to_numpy(dtype=np.float64), "offered: users running", VIOLET, "hv")] if at else []
-        achieved = [line | {"name": f"achieved: {line['name']}"} for line in in_flight]
-        traces = [*_asked(run, phases, 1.0, "users"), *offered, *achieved]
+        traces = list(_asked(run, phases, 1.0, "users"))
+        at, users = flow.users_running(run, phases.end)
+        if len(at):
+            traces.append(_line(_rounded(at - phases.start), users, "offered: users running", VIOLET, "hv"))
+        if in_flight is not None:
+            traces.append(_line(x, in_flight, "achieved: requests in flight", ORANGE))
         yield from [("users, requests", traces)] if traces else []
         return
     rate = load.rate_per_user
@@ -244,7 +245,8 @@ def _load(run: Run, phases: Phases, edges: Floats, x: list[float]) -> Iterator[R
         if counts.any():
             traces.append(_line(x, counts / (edges[1] - edges[0]), name, colour))
     yield from [("requests/s", traces)] if traces else []
-    yield from [("in flight", in_flight)] if in_flight else []
+    if in_flight is not None:
+        yield "in flight", [_line(x, in_flight, "requests in flight", TEAL)]
 
 
 def _asked(run: Run, phases: Phases, each: float, unit: str) -> Iterator[Figure]:

@@ -33,7 +33,8 @@ SLOW_SPAWNING_S: Final = 2.0
 
 
 def collect(run: Run, phases: Phases, client: dict[str, Any], load_is_known: bool) -> Iterator[Measured]:
-    """Everything that can be measured. `load_is_known`: requests in flight tell whether the load was kept up."""
+    """Everything that can be measured. `load_is_known`: requests in flight, or the open loop's schedule, tell whether
+    the load was kept up."""
     for rule, figure in OF_THE_WORST_WORKER.items():
         if found := worst_worker(client, figure):
             yield Measured(rule=rule, value=found[1], subject=found[0])

@@ -51,8 +51,8 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield from _steadiness(run, phases)
     yield from _answers(run, ok)
     yield from _usage(ok)
-    in_flight_counts = not _open_loop(run) and _never_idle(run, phases, cohort)
-    yield from client_evidence.collect(run, phases, summary["client"], in_flight_counts)
+    load_is_known = _open_loop(run) or _never_idle(run, phases, cohort)
+    yield from client_evidence.collect(run, phases, summary["client"], load_is_known)
 
 
 def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> Iterator[Measured]:
@@ -210,7 +210,7 @@ def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
         subject = f"{fewer.sum():,} too few, {more.sum():,} too many"
         yield Measured(rule="usage_disagrees", value=float((fewer | more).mean()), subject=subject)
     if len(streamed):
-        none_of_it = (streamed["token_source"] == "chunks") & streamed["input_tokens"].notna()
+        none_of_it = (streamed["token_source"] != "usage") & streamed["input_tokens"].notna()
         yield Measured(rule="usage_zero", value=float(none_of_it.mean()))
 
 

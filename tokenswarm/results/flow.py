@@ -15,6 +15,7 @@ from tokenswarm.results.read import Run
 
 Floats = npt.NDArray[np.float64]
 
+SILENT_S: Final = 3.0
 BEFORE_SENT: Final = ("pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms")
 
 
@@ -127,6 +128,21 @@ def workers_over_time(run: Run, name: str) -> pd.Series[Any]:
     table = frame.pivot_table(index="second", columns="worker", values="n", aggfunc="last")
     table = table.reindex(np.arange(table.index.min(), table.index.max() + 1)).ffill(limit=3)
     return table.sum(axis=1, min_count=1)
+
+
+def users_running(run: Run, run_end: float) -> tuple[Floats, Floats]:
+    """Instants and the number of users from each on, over all workers, by what each said last; none of a worker that
+    was silent for more than three seconds."""
+    said = run.intervals[["worker", "time", "users"]]
+    last = said.groupby("worker", as_index=False).last()
+    silent = last[last["time"] < run_end - SILENT_S].assign(time=lambda frame: frame["time"] + SILENT_S, users=0)
+    said = pd.concat([said, silent]).sort_values("time", kind="stable")
+    changes = said.groupby("worker")["users"].diff().fillna(said["users"]).to_numpy(dtype=np.float64)
+    kept = changes != 0
+    if len(kept):
+        kept[-1] = True
+    found: Floats = np.cumsum(changes)[kept]
+    return column(said, "time")[kept], found
 
 
 def column(frame: pd.DataFrame, name: str) -> Floats:

@@ -8,8 +8,11 @@ from typing import Any, Final
 
 import pandas as pd
 
+from tokenswarm.results import long_csv, whole_lines
+from tokenswarm.results.long_csv import Layout, Wanted
+
 FILE: Final = "hardware.csv"
-COLUMNS: Final = ("time", "host", "device", "metric", "value", "mean", "max")
+LAYOUT: Final = Layout(("host", "device", "metric"), ("mean", "max"))
 
 
 @dataclass(frozen=True)
@@ -36,35 +39,24 @@ SHOWN: Final = {
     "resident_memory_bytes": Shown("Resident memory", "GiB", _GIB),
     "gpu_memory_bytes": Shown("GPU memory", "GiB", _GIB),
 }
+OF_ENERGY: Final = ("energy_joules_total", "power_instant_watts")
+"""What `energy` needs beside the power that is shown."""
+KEPT: Final = frozenset({*SHOWN, *OF_ENERGY})
 
 
-def read(directory: Path, defects: list[str]) -> pd.DataFrame:
-    """hardware.csv with COLUMNS, of the metrics SHOWN, in their own units; empty where there is none. A line that is no
-    sample is left out, and counted in `defects`."""
-    try:
-        frame = pd.read_csv(directory / FILE, dtype=str, keep_default_na=False, on_bad_lines="skip", index_col=False)
-    except (FileNotFoundError, pd.errors.EmptyDataError):
-        return pd.DataFrame(columns=list(COLUMNS))
-    except (OSError, ValueError) as error:
-        defects.append(f"{FILE} cannot be read: {error}.")
-        return pd.DataFrame(columns=list(COLUMNS))
-    if missing := [name for name in COLUMNS if name not in frame.columns]:
-        defects.append(f"{FILE} lacks the columns {', '.join(missing)}.")
-        return pd.DataFrame(columns=list(COLUMNS))
-    frame = frame[frame["metric"].isin(SHOWN)].reset_index(drop=True)
-    for name in ("time", "value", "mean", "max"):
-        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
-    damaged = frame["time"].isna() | frame["value"].isna()
-    if damaged.any():
-        defects.append(f"{FILE}: {int(damaged.sum()):,} lines are damaged and were left out.")
-    return frame[~damaged].reset_index(drop=True)
+def read(directory: Path, defects: list[str], wanted: Wanted = KEPT.__contains__) -> pd.DataFrame:
+    """hardware.csv as LAYOUT has it, of the metrics that are wanted, in their own units and in the file's order; empty
+    where there is none. A line that is no sample is left out, and counted in `defects`."""
+    lines = whole_lines.opened(directory / FILE, defects, needed=False)
+    return LAYOUT.empty() if lines is None else long_csv.read(lines, FILE, LAYOUT, wanted, defects)
 
 
 def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
     """Each metric of each device: mean of the samples' means, lowest, highest reading, standard
     deviation, in the units of SHOWN; `samples` tells how many carry them."""
     found = []
-    for (host, device, metric), group in samples.groupby(["host", "device", "metric"], sort=True):
+    samples = samples[samples["metric"].isin(list(SHOWN))]
+    for (host, device, metric), group in samples.groupby(["host", "device", "metric"], sort=True, observed=True):
         shown = SHOWN[str(metric)]
         means = group["mean"].fillna(group["value"]) * shown.scale
         most = group["max"].fillna(group["value"]) * shown.scale
@@ -84,3 +76,23 @@ def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
         )
     found.sort(key=lambda figure: (figure["host"], figure["device"], list(SHOWN).index(str(figure["metric"]))))
     return found
+
+
+def names(sources: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """What people call each (host, device) of hardware.csv: `gpu1/gpu0`, by the index of a GPU; its UUID where a host
+    has two of one index, as after a reset. `sources`: `scraped` of run.json. Others are `host/device` as they stand."""
+    found: dict[tuple[str, str], str] = {}
+    for source in sources:
+        host = str(source.get("host") or "")
+        gpus = gpus_of(source)
+        for device, index in gpus.items():
+            alone = list(gpus.values()).count(index) == 1 and index.isdigit()
+            found[host, device] = f"{host}/gpu{index}" if alone else f"{host}/{device}"
+    return found
+
+
+def gpus_of(source: dict[str, Any]) -> dict[str, str]:
+    """UUID and index of each whole GPU of an entry of `scraped`."""
+    devices = source.get("devices")
+    told = [device for device in devices if isinstance(device, dict)] if isinstance(devices, list) else []
+    return {str(one["device"]): str(one.get("gpu", "")) for one in told if one.get("kind") == "gpu" and "device" in one}

@@ -41,7 +41,7 @@ def section(samples: pd.DataFrame, found: list[dict[str, Any]], phases: Phases) 
 def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...]) -> Row | None:
     of_these = samples[samples["metric"].isin(metrics)]
     traces: list[Figure] = []
-    for (host, device, metric), group in of_these.groupby(["host", "device", "metric"], sort=True):
+    for (host, device, metric), group in of_these.groupby(["host", "device", "metric"], sort=True, observed=True):
         if len(traces) == MOST_DEVICES:
             break
         x = group["time"].to_numpy(dtype=np.float64) - phases.start

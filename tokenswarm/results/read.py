@@ -4,10 +4,7 @@ far as it goes, and each defect is kept as a sentence in `Run.defects`.
 
 from __future__ import annotations
 
-import csv
-import io
 import typing
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +13,7 @@ import msgspec
 import pandas as pd
 
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
-from tokenswarm.results import hardware
+from tokenswarm.results import hardware, rows
 from tokenswarm.results.capacity import Capacity
 
 RUN_FILE: Final = "run.json"
@@ -116,6 +112,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str | None = None
     boundaries: list[Boundary] = msgspec.field(default_factory=list)
     capacity: Capacity | None = None
+    scraped: list[dict[str, Any]] = msgspec.field(default_factory=list)
     rows: RowCount = RowCount()
     problems: list[str] = msgspec.field(default_factory=list)
     user_exceptions: list[UserException] = msgspec.field(default_factory=list)
@@ -188,14 +185,6 @@ class Run:
         return self.info.run_id or self.path.resolve().name
 
 
-def _numeric_columns() -> frozenset[str]:
-    hints = typing.get_type_hints(RequestRecord)
-    return frozenset(name for name, hint in hints.items() if {int, float} & set(typing.get_args(hint) or (hint,)))
-
-
-NUMERIC: Final = _numeric_columns()
-
-
 def load(directory: str | Path) -> Run:
     """Read a run directory. Raises RunDirectoryError if there is none, or if nothing in it can be read."""
     path = Path(directory)
@@ -208,7 +197,7 @@ def load(directory: str | Path) -> Run:
         raise RunDirectoryError(f"{path} is not a run directory: it has neither {RUN_FILE} nor {ROWS_FILE}")
     defects: list[str] = []
     info = _read_info(path / RUN_FILE, defects)
-    rows, damaged = _read_rows(path / ROWS_FILE, defects)
+    requests, damaged = rows.read(path / ROWS_FILE, defects)
     intervals = _read_intervals(path / INTERVALS_FILE, defects)
     if info.end is None and RUN_FILE not in missing:
         defects.append(f"{RUN_FILE} has no end: the run was killed, crashed, or is still going on.")
@@ -218,7 +207,7 @@ def load(directory: str | Path) -> Run:
     return Run(
         path,
         info,
-        rows,
+        requests,
         intervals,
         hardware.read(path, defects),
         defects,
@@ -255,74 +244,6 @@ def _read_info(path: Path, defects: list[str]) -> RunInfo:
             except msgspec.ValidationError as error:
                 defects.append(f"{path.name}: {name} is not as expected and was left out ({error}).")
     return RunInfo(**known)
-
-
-def _read_rows(path: Path, defects: list[str]) -> tuple[pd.DataFrame, int]:
-    data = _read_bytes(path, defects)
-    text = _without_torn_row((data or b"").decode("utf-8", "replace"), path.name, defects)
-    frame, damaged = _parse(text)
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing and text:
-        defects.append(f"{path.name} lacks the columns {', '.join(missing)}.")
-    if missing:
-        frame = pd.concat([frame, pd.DataFrame("", index=frame.index, columns=missing)], axis=1)
-    whole = frame["status"].isin(STATUSES)
-    damaged += int((~whole).sum())
-    frame = frame[whole].reset_index(drop=True)
-    bad_cells = 0
-    columns: dict[str, pd.Series[Any]] = {}
-    for name in frame.columns:
-        if name in NUMERIC:
-            columns[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
-            bad_cells += int((columns[name].isna() & (frame[name] != "")).sum())
-        else:
-            columns[name] = _unguarded(frame[name])
-    if damaged:
-        defects.append(f"{path.name}: {damaged:,} rows are damaged and were left out.")
-    if bad_cells:
-        defects.append(f"{path.name}: {bad_cells:,} cells that should be numbers are not; they count as not measured.")
-    return pd.DataFrame(columns), damaged
-
-
-def _without_torn_row(text: str, name: str, defects: list[str]) -> str:
-    """The text up to the last whole row: a kill can cut anywhere. A row is one line, whatever a server said."""
-    whole = text[: text.rfind("\n") + 1]
-    if len(whole) != len(text):
-        defects.append(f"{name}: the last row is torn ({len(text) - len(whole):,} characters) and was left out.")
-    return whole.replace("\x00", "")
-
-
-def _parse(text: str) -> tuple[pd.DataFrame, int]:
-    """All cells as text, and how many lines had too many cells to be a row."""
-    if not text:
-        return pd.DataFrame(columns=list(COLUMNS), dtype=str), 0
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            frame = pd.read_csv(
-                io.StringIO(text),
-                dtype=str,
-                keep_default_na=False,
-                na_filter=False,
-                on_bad_lines="warn",
-                index_col=False,
-            )
-        skipped = sum(str(warning.message).count("Skipping line") for warning in caught)
-        return frame, skipped
-    except (pd.errors.ParserError, ValueError):
-        return _parse_line_by_line(text)
-
-
-def _parse_line_by_line(text: str) -> tuple[pd.DataFrame, int]:
-    """Slower, for files on which the fast parser gives up (quotes out of step in the middle of the file)."""
-    header, *rows = csv.reader(io.StringIO(text), strict=False)
-    good = [row for row in rows if len(row) == len(header)]
-    return pd.DataFrame(good, columns=header, dtype=str), len(rows) - len(good)
-
-
-def _unguarded(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Text as it was before `record.guard` put an apostrophe before what a spreadsheet takes for a formula."""
-    return cells.astype(str).str.replace(r"^'(?=[=+\-@\t\r])", "", regex=True)
 
 
 def _read_intervals(path: Path, defects: list[str]) -> pd.DataFrame:

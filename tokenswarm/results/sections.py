@@ -143,7 +143,7 @@ def distributions(material: Material) -> str:
 
 def over_time(material: Material) -> str:
     run, phases = material.run, material.phases
-    load = figure("chart-load", charts.over_time(run, phases), "Tokens, requests and concurrency")
+    load = figure("chart-load", charts.over_time(run, phases), "Load as asked, offered and achieved; tokens; requests")
     chart = charts.latency_over_time(run, phases, "ttft_ms", "TTFT")
     caption = ""
     if chart is not None:

@@ -56,6 +56,10 @@ STOP_MARGIN_SECONDS: Final = 60.0
 """What stopping may take beyond the stop timeout."""
 REPEAT_SECONDS: Final = 3.0
 """How often a worker is asked again to finish: a connection that breaks may take what was on its way along."""
+READY_SECONDS: Final = 30.0
+"""What it may take until the users of all workers run."""
+LEAVE_SECONDS: Final = 5.0
+"""What it may take to hear that users have left, beyond the stop timeout."""
 CUT_SECONDS: Final = 15.0
 TELL_SECONDS: Final = 5.0
 HEARING_SECONDS: Final = 5.0
@@ -186,7 +190,7 @@ class MasterSession(Session):
             book.problem(f"{text}, not the master's.")
         place = Assignment(run=book.run_id, worker=seat.worker.index, workers=max(1, book.ledger.expected))
         self._send(msg.node_id, place)
-        self._send(msg.node_id, book.step)  # before its users begin
+        self._tell_step(book.step, msg.node_id)  # before its users begin
 
     def _on_ready(self, msg: Any, **_: Any) -> None:
         ready = self._read(msg, Ready)
@@ -293,9 +297,24 @@ class MasterSession(Session):
             ending = STATE_STOPPING if drained else STATE_CLEANUP
             self.environment.runner.update_state(STATE_STOPPED if book is None else ending)
             return
+        self._wait_for_users(book, user_count)
+        if book is not self.book or self._drain is not None:
+            raise gevent.GreenletExit  # stopped meanwhile: Locust would tell the workers that they run
         self._keeping.spawned(user_count)
         if text := self.keep_host(origins):
             book.problem(text)
+
+    def _wait_for_users(self, book: Book, users: int) -> None:
+        """Until the load is what was asked for. Locust counts users of workers that still check the target, and waits
+        only a second for those that are to leave and finish their requests first."""
+        runner, now = self.environment.runner, time.monotonic()
+        ready_by, left_by = now + READY_SECONDS, now + (self.environment.stop_timeout or 0.0) + LEAVE_SECONDS
+        while book is self.book and self._drain is None and not hears_now():
+            starting = book.ledger.starting() and now < ready_by
+            if not starting and (runner.user_count <= users or now > left_by):
+                return
+            gevent.sleep(0.02)
+            now = time.monotonic()
 
     # The stop
 

@@ -52,8 +52,9 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def least(self) -> int:
-        """The shortest that can come."""
-        return int(self.first) if self.kind in ("fixed", "uniform") else self.low
+        """The shortest that is asked for: of a normal or lognormal its bound, and without one its mean, as the tail of
+        the shortest is nobody's wish."""
+        return int(self.first) if self.kind in ("fixed", "uniform") or self.low == 1 else self.low
 
 
 class Lengths:
@@ -74,7 +75,7 @@ class Lengths:
 
     @property
     def least(self) -> int:
-        """The shortest that can come."""
+        """The shortest that is asked for."""
         return min(part.least for part in self.parts)
 
     def __str__(self) -> str:

@@ -33,7 +33,8 @@ class Synthetic:
     """An endless stream of prompts, each one message of a user.
 
     Together, workers 0 to `workers` − 1 ask what one process would ask; a worker with a higher number, which came
-    later, has a stream of its own. `stream` sets user classes apart. `unique`: each begins with a `new_id`.
+    later, has a stream of its own. `stream` sets user classes apart. `unique`: each begins with a `new_id`, and none is
+    shorter than that.
     """
 
     def __init__(
@@ -59,7 +60,10 @@ class Synthetic:
         number, self._next = self._next, self._next + self._step
         source = random.Random(f"{self._stream}, prompt {number}")
         tokens = self._lengths.draw(source)
-        text = self._writer.text(tokens, source, new_id() if self._unique else "")
+        start = new_id() if self._unique else ""
+        if self._unique:
+            tokens = max(tokens, self._writer.tokenizer.count(start))
+        text = self._writer.text(tokens, source, start)
         return Prompt(f"synthetic-{number}", ({"role": "user", "content": text},), input_tokens=tokens)
 
     def close(self) -> None:

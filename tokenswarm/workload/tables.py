@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 from tokenswarm.workload.records import BEGINNING, BOM, MOST_RECORD_BYTES, TOO_LONG, Place, Record
 
 SUFFIXES: Final = (".csv", ".tsv")
-_DELIMITERS: Final = ",;\t"
+_DELIMITERS: Final = (b",", b";", b"\t")
 _READ_BYTES: Final = 32 * 1024
 _NOT_CLOSED: Final = "a quotation mark opens a cell in this line, and none closes it"
 
@@ -27,9 +27,9 @@ class Table:
         beginning = Place(len(BOM), 1) if file.read(len(BOM)) == BOM else BEGINNING
         file.seek(beginning.offset)
         first_line = file.readline(MOST_RECORD_BYTES)
-        self._delimiter = max(_DELIMITERS, key=lambda delimiter: first_line.count(delimiter.encode()))
-        cell = rb'(?:"(?:[^"]++|"")*+"[^%b\n]*+|[^"%b\n][^%b\n]*+)?+'.replace(b"%b", self._delimiter.encode())
-        self._record = re.compile(cell + b"(?:" + self._delimiter.encode() + cell + rb")*+\n")
+        self._delimiter = max(_DELIMITERS, key=first_line.count)
+        cell = rb'(?:"(?:[^"]++|"")*+"[^%b\n]*+|[^"%b\n][^%b\n]*+)?+'.replace(b"%b", self._delimiter)
+        self._record = re.compile(cell + b"(?:" + self._delimiter + cell + rb")*+\n")
         header = next((record for record in self.records(file, beginning) if not record.blank), None)
         if header is None:
             raise ValueError(f"nothing in {name} can be used. It is empty.")
@@ -82,7 +82,7 @@ class Table:
             raise ValueError(record.wrong)
         try:
             text = record.data.decode()
-            return next(csv.reader([text], delimiter=self._delimiter, strict=True))
+            return next(csv.reader([text], delimiter=self._delimiter.decode(), strict=True))
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from None
         except csv.Error as error:
