@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,6 +29,7 @@ LOAD = ROOT / "docs" / "load.md"
 OURS = (*READMES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", METRICS, DIRECTORY, LOAD)
 PAGES = tuple(sorted({*OURS, *(ROOT / "docs").glob("*.md")}))
 EXAMPLE_RUN = "runs/20261120T134000Z-chat"
+ANOTHER_RUN = "runs/20261120T151000Z-chat"
 
 
 def relative(path: Path) -> str:
@@ -98,9 +100,12 @@ def test_locust_commands_run(command: str, tmp_path: Path, quick_simulator: Runn
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("tokenswarm ")])
-def test_tokenswarm_commands_run(command: str, run: LocustProcess, quick_simulator: Running) -> None:
+def test_tokenswarm_commands_run(command: str, run: LocustProcess, tmp_path: Path, quick_simulator: Running) -> None:
     told = command.replace("http://SERVER:8000", quick_simulator.url).replace("NAME", "simulator")
-    words = shlex.split(told.replace(EXAMPLE_RUN, str(run.run_dir)))
+    another = tmp_path / "another"
+    if ANOTHER_RUN in told:
+        shutil.copytree(run.run_dir, another)
+    words = shlex.split(told.replace(EXAMPLE_RUN, str(run.run_dir)).replace(ANOTHER_RUN, str(another)))
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
     # The doctor may find fault with this machine, but not with the command line.
     assert done.returncode in ((0, 1) if words[1] == "doctor" else (0,)), done.stderr

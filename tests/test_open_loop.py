@@ -28,8 +28,8 @@ def gaps_after(run_dir: Path, event: str, which: int = 0, until: str = "stopping
 
 def two_workers_together_are(kind: str, folder: Path) -> None:
     rate, rows = 150.0, 1200
-    asked = ("-u", "30", "-r", "100", "--arrivals", kind, "--rate-per-user", "5", "--seed", "4", *SHORT)
-    asked += ("--max-in-flight", "20")  # what a busy machine cannot send was due all the same
+    load = ("-u", "30", "-r", "100", "--arrivals", kind, "--rate-per-user", "5", "--seed", "4", *SHORT)
+    asked = (*load, "--max-in-flight", "20")  # what a busy machine cannot send was due all the same
     with simulator(folder) as server, headless_swarm(folder, 2, server.url, *asked) as run:
         run.until(lambda: run.started() and len(run.rows()) > rows)
         run.master.interrupt()
@@ -183,14 +183,13 @@ def a_task_may_end_the_run_and_others_end_in_peace(folder: Path) -> None:
 
 def a_second_interrupt_cuts_what_is_open(folder: Path) -> None:
     with simulator(folder, "--prefill-base", "60000") as stuck:
-        options = ("--headless", "--host", stuck.url, "-u", "1", "--arrivals", "constant")
-        options += ("--rate-per-user", "10", "--no-check")
-        with locust(folder, *options) as run:
+        load = ("-u", "1", "--arrivals", "constant", "--rate-per-user", "10", "--no-check", "--stop-timeout", "600")
+        with locust(folder, "--headless", "--host", stuck.url, *load) as run:
             run.until(lambda: len(run.intervals()) > 1 and run.intervals()[-1]["in_flight"] > 3)
             run.interrupt()
             run.until(lambda: "Waiting up to" in run.output)
             run.interrupt()
-            run.wait(20)
+            run.wait()
     assert {row["status"] for row in run.rows()} == {"incomplete"}
     assert len(run.rows()) == sum(line["started"] for line in run.intervals())
 

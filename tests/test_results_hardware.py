@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import run_directory_maker as maker
 
-from tokenswarm.results import read, report, summarise
+from tokenswarm.results import hardware, read, report, summarise
 
 HEADER = "time,host,device,metric,value,mean,max\n"
 
@@ -79,3 +79,20 @@ def test_without_samples_there_is_no_section(tmp_path: Path) -> None:
     summary = summarise.summarise(run)
     assert summary["hardware"] == []
     assert "chart-hardware" not in report.render(run, summary)
+
+
+def test_gpus_go_by_their_index_and_by_uuid_where_it_is_not_unique() -> None:
+    def gpu(uuid: str, index: str) -> dict[str, str]:
+        return {"device": uuid, "kind": "gpu", "gpu": index}
+
+    sources = [
+        {"host": "a", "devices": [gpu("GPU-1", "0"), gpu("GPU-2", "1"), gpu("GPU-3", "1"), {"device": "host"}]},
+        {"host": "b", "devices": [gpu("GPU-4", "0"), {"device": "MIG-1", "kind": "mig", "gpu": "0"}]},
+        {"host": "c", "devices": None},
+    ]
+    assert hardware.names(sources) == {
+        ("a", "GPU-1"): "a/gpu0",
+        ("a", "GPU-2"): "a/GPU-2",
+        ("a", "GPU-3"): "a/GPU-3",
+        ("b", "GPU-4"): "b/gpu0",
+    }

@@ -158,3 +158,28 @@ def test_what_is_no_run_directory_is_refused_with_its_name(tmp_path: Path) -> No
 def test_recorded_problems_are_defects(tmp_path: Path) -> None:
     maker.write(tmp_path, [maker.request(0, 0, 0.1, 0.5)], problems=["disk full"], rows={"written": 1, "lost": 7})
     assert read.load(tmp_path).defects == ["7 rows could not be written while the run went on.", "disk full"]
+
+
+def test_rows_and_lines_that_are_there_twice_count_once(whole: Path) -> None:
+    for name in ("requests.csv", "intervals.jsonl"):
+        lines = (whole / name).read_text().splitlines(keepends=True)
+        (whole / name).write_text("".join([*lines, lines[-1]]))
+    run = read.load(whole)
+    assert (len(run.rows), len(run.intervals)) == (20, 10)
+    assert run.defects == [
+        "requests.csv: 1 rows are there twice, by their id, and count once.",
+        "intervals.jsonl: 1 lines are there twice, and count once.",
+    ]
+
+
+def test_an_empty_file_of_requests_is_told(whole: Path) -> None:
+    (whole / "requests.csv").write_text("")
+    assert read.load(whole).defects == ["requests.csv is empty: it has not even the names of its columns."]
+
+
+def test_infinity_is_no_measurement(whole: Path) -> None:
+    path = whole / "requests.csv"
+    path.write_text(path.read_text().replace(",500.000,", ",inf,", 1))
+    run = read.load(whole)
+    assert run.rows["e2e_ms"].isna().sum() == 1
+    assert "1 cells that should be numbers are not" in run.defects[0]

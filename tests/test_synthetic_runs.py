@@ -4,6 +4,7 @@ of it in rows and results."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,8 +102,17 @@ def test_unique_prompts_find_no_cache_where_the_same_seed_finds_its_own(
 def test_each_class_has_its_own_traffic_and_no_two_workers_the_same(tmp_path: Path, quick_simulator: Running) -> None:
     locustfile = tmp_path / "two_classes.py"
     locustfile.write_text(TWO_CLASSES)
-    options = ("-u", "8", "-r", "8", "-t", "3s", "--warmup", "0.5s", "--save-responses")
+
+    def enough() -> bool:
+        """Of Chat, and of Rag from both workers."""
+        kinds = Counter((row["user_class"], row["worker"]) for row in run.rows()) if run.started() else Counter()
+        chat = sum(count for (name, _), count in kinds.items() if name == "Chat")
+        return min(kinds["Rag", "0"], kinds["Rag", "1"], chat) >= 10
+
+    options = ("-u", "8", "-r", "8", "--save-responses")
     with headless_swarm(tmp_path, 2, quick_simulator.url, *options, locustfile=locustfile) as run:
+        run.until(enough)
+        run.master.interrupt()
         run.wait()
     messages = sent(run.run_dir)
     rows = ok(run)

@@ -1,6 +1,6 @@
 """The command `tokenswarm`: what is done around a load test. The test itself is run by the command `locust`.
 
-Each command imports what it needs when it is called: `report` and `simulate` must not load Locust.
+Each command imports what it needs when it is called: `report`, `compare` and `simulate` must not load Locust.
 """
 
 from __future__ import annotations
@@ -100,6 +100,12 @@ def _energy(arguments: list[str]) -> int:
     return energy(arguments)
 
 
+def _compare(arguments: list[str]) -> int:
+    from tokenswarm.results.compare.command import main as compare
+
+    return compare(arguments)
+
+
 _COMMANDS: Final[Mapping[str, _Command]] = {
     "options": _Command(_options, "what a load test can be told: every option, its default and its variable"),
     "doctor": _Command(_doctor, "check this machine, and the model server if --host names one, before a test"),
@@ -107,6 +113,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "report": _Command(_report, "summarise a run directory again: summary.json, report.html and the table"),
     "merge": _Command(_merge, "all that a run left on one timeline, as CSV or Parquet"),
     "energy": _Command(_energy, "joules per token, and what tokens cost"),
+    "compare": _Command(_compare, "what changed between runs, how surely, and whether they may be compared"),
 }
 
 _DESCRIPTION: Final = """\
@@ -129,5 +136,6 @@ examples:
   tokenswarm report runs/20261120T134000Z-chat     the results of a run, again
   tokenswarm merge runs/20261120T134000Z-chat      its timeline.csv: a row a second
   tokenswarm energy runs/20261120T134000Z-chat     what its tokens cost in joules
+  tokenswarm compare runs/before runs/after        what changed, with intervals; --fail-if sets the exit status
 
 `tokenswarm COMMAND --help` tells more of each command."""

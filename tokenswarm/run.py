@@ -23,6 +23,7 @@ from tokenswarm.load.leaving import Leavers
 from tokenswarm.load.open_loop import OpenLoop
 from tokenswarm.load.part import Part
 from tokenswarm.options import Options, protocol_of, proxy_url, redact, request_headers, secret_values
+from tokenswarm.options.ends import dealt
 from tokenswarm.protocols.base import Generation, Message
 from tokenswarm.record import SHED, RequestRecord
 from tokenswarm.recording.messages import Assignment, Batch, Step
@@ -118,8 +119,8 @@ class Run:
             sink,
             options.save_responses,
         )
-        if place.worker >= place.workers and self.part.through:
-            self.recorder.problem("it came later, and has no share of --requests or --token-budget: it sends nothing")
+        if place.worker >= place.workers and (shared := dealt(options)):
+            self.recorder.problem(f"it came later, and has no share of {shared}: it sends nothing")
         self._said_too_small = False
         self._before_tick = before_tick
         if before_tick is not None:  # a run may end before its first second has

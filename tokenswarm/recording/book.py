@@ -18,6 +18,7 @@ from tokenswarm.load import arrivals
 from tokenswarm.load.think_time import thinks
 from tokenswarm.options import Options, redact, secret_values
 from tokenswarm.options.classes import own_options
+from tokenswarm.options.ends import dealt
 from tokenswarm.record import ERROR_LENGTH, csv_header, one_line
 from tokenswarm.recording import directory, manifest
 from tokenswarm.recording.directory import INTERVALS, REQUESTS, RESPONSES
@@ -192,16 +193,9 @@ class Book:
         for text in filter(None, (*batch.problems, ending)):
             self.problem(f"{_named(seat)}: {one_line(text)}" if seat.worker.client_id else text)
 
-    @property
-    def shares(self) -> str:
-        """The options of which each worker has a share; empty without."""
-        options = self.options
-        named = {"--requests": options.requests, "--token-budget": options.token_budget}
-        return " and ".join(name for name, value in named.items() if value)
-
     def note_idle(self, seat: Seat) -> None:
         """The run ends, and this worker never had users."""
-        of = self.shares or "what was to be sent"
+        of = dealt(self.options) or "what was to be sent"
         self.problem(
             f"{_named(seat)} never had users, and its share of {of} was not sent: ask for as many users as there are "
             "workers, or more."
@@ -308,8 +302,8 @@ class Book:
             self.problem(f"{_named(seat)}: {seat.missing} of its reports, of a second each, are missing.")
 
     def _note_share(self, seat: Seat) -> None:
-        if self.shares:
-            self.problem(f"{_named(seat)} had a share of {self.shares}, and the rest of it was not sent.")
+        if of := dealt(self.options):
+            self.problem(f"{_named(seat)} had a share of {of}, and the rest of it was not sent.")
 
     def _append(self, name: str, lines: bytes) -> None:
         problem = self._directory.append(name, lines)

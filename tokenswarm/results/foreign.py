@@ -31,7 +31,9 @@ _OLDEST: Final = 1e8
 _ZONED: Final = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 
 
-def read(path: Path, defects: list[str], wanted: Wanted, *, offset: float = 0.0, zone: tzinfo | None = None) -> Any:
+def read(
+    path: Path, defects: list[str], wanted: Wanted, *, offset: float = 0.0, zone: tzinfo | None = None
+) -> pd.DataFrame:
     """Samples as `hardware.LAYOUT` has them, `offset` (seconds by which that clock is ahead) taken out of their times.
 
     `zone`: of times that tell none; None for UTC, which is then said. Of our own files come the metrics that are

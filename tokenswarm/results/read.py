@@ -264,7 +264,10 @@ def _read_intervals(path: Path, defects: list[str]) -> pd.DataFrame:
                 damaged += 1
     if damaged:
         defects.append(f"{path.name}: {damaged:,} lines are damaged and were left out.")
-    intervals.sort(key=lambda interval: interval.time)
+    once = {(interval.worker, interval.seq, interval.time): interval for interval in intervals}
+    if len(once) < len(intervals):
+        defects.append(f"{path.name}: {len(intervals) - len(once):,} lines are there twice, and count once.")
+    intervals = sorted(once.values(), key=lambda interval: interval.time)
     names = Interval.__struct_fields__
     return pd.DataFrame(
         {name: [getattr(interval, name) for interval in intervals] for name in names}, columns=list(names)

@@ -27,18 +27,6 @@ __all__ = [
     "parse_questions",
 ]
 
-__all__ = [
-    "Exhausted",
-    "Prompt",
-    "PromptSource",
-    "Question",
-    "Source",
-    "Turn",
-    "bundled_prompts",
-    "bundled_questions",
-    "parse_questions",
-]
-
 QUESTIONS_FILE = "questions.jsonl"
 
 _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
