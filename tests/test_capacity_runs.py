@@ -35,6 +35,7 @@ def found_two_users(run: Any) -> dict[str, Any]:
     assert (answer["why"], answer["users"], answer["failed_users"]) == ("found", PLACES, PLACES + 1), run.output
     assert (answer["confirmed"], answer["binding"]) == (True, GOAL)
     assert "Capacity: 2 users keep the goals, 3 users miss ttft_p70<200ms." in run.output
+    assert "search for capacity up to 20 users" in run.output
     assert summary["capacity"]["answer"]["users"] == PLACES
     assert "Capacity</h2>" in (run.run_dir / "report.html").read_text()
     return dict(capacity)

@@ -139,7 +139,9 @@ def what_ran(summary: dict[str, Any]) -> str:
     """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
     load = summary["run"]["load"]
     if summary["capacity"]:
-        return f"search for capacity up to {count(load['users'])} users, {seconds(summary['run']['seconds'])}"
+        most = (summary["capacity"]["answer"] or {}).get("most_users")
+        limit = "" if most is None else f" up to {count(most)} users"
+        return f"search for capacity{limit}, {seconds(summary['run']['seconds'])}"
     levels = [step["users"] for step in summary["phases"]["steps"]]
     parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
     if len(levels) > 1:
