@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
+from collections.abc import Iterator
 
 import pytest
 from arrival_statistics import dispersion, ks_distance
 
+from tokenswarm.errors import DatasetError
 from tokenswarm.load import think_time
 from tokenswarm.load.arrivals import SECOND_NS, Arrival, Gap, Replay, Schedule, Share, Stream, parse
 from tokenswarm.workload.traces import TraceEntry
@@ -143,6 +145,18 @@ def test_a_trace_keeps_its_times_divided_by_the_scale() -> None:
         100 + SECOND_NS // 2,
         100 + 2 * SECOND_NS,
     ]
+    assert replay.due is None
+
+
+def test_what_is_wrong_with_a_trace_costs_no_entry_before_it() -> None:
+    def broken() -> Iterator[TraceEntry]:
+        yield from entries(0.0, 1.0)
+        raise DatasetError("line 3")
+
+    replay = Replay(broken(), 0, 1.0, 0, 1)
+    assert [arrival.at for arrival in taken(replay, 2)] == [0, SECOND_NS]
+    with pytest.raises(DatasetError, match="line 3"):
+        _ = replay.due
     assert replay.due is None
 
 

@@ -84,6 +84,13 @@ def test_a_stop_wakes_all_who_wait() -> None:
     assert not part.drained
 
 
+def test_after_a_stop_tasks_that_are_on_still_send() -> None:
+    """Their later requests, and those that were due before it and are late."""
+    part = Watched()
+    part.stop()
+    taken(part)
+
+
 def test_a_source_that_is_used_up_lets_tasks_that_are_on_go_on() -> None:
     """A conversation that thinks has nothing in flight, and is not over."""
     part = Watched()

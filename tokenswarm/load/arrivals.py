@@ -168,18 +168,20 @@ class Replay:
         self._begin, self._scale = begin, scale
         self._hand, self._hands = hand, hands
         self._taken = self._dealt = 0
-        self._next = self._find()
+        self._next: Arrival | None = None
 
     @property
     def due(self) -> int | None:
-        """As `Schedule` has it."""
+        """As `Schedule` has it. Raises what the entries raise."""
+        if self._next is None:
+            self._next = self._find()
         return None if self._next is None else self._next.at
 
     def take(self) -> Arrival:
-        """As `Schedule` has it; users have their turns one after another. Raises what the entries raise."""
-        taken = self._next
+        """As `Schedule` has it; users have their turns one after another."""
+        assert self.due is not None
+        taken, self._next = self._next, None
         assert taken is not None
-        self._next = self._find()
         return taken
 
     def _find(self) -> Arrival | None:

@@ -45,16 +45,16 @@ class Part:
 
     def take(self, size: int, most_output: int | None) -> Reserved | None:
         """Let a request through, its prompt of `size` bytes, its reply of at most so many tokens; waits in line while
-        it is too dear, for what others may not need. None: there is nothing left, or the run has ended."""
+        it is too dear, for what others may not need. None: there is nothing left, or the run ends before there
+        is; a task that is on when it ends still sends what it need not wait for."""
         with self._turn:
-            while not self.stopped.is_set():
+            while True:
                 reserved = self.allowance.take(size, most_output)
                 self._look()
-                if reserved is not None or self.allowance.over:
+                if reserved is not None or self.allowance.over or self.stopped.is_set():
                     return reserved
                 self._settled.clear()
                 self._settled.wait()
-        return None
 
     def shed(self) -> None:
         """A request was due and is not sent."""
