@@ -283,7 +283,7 @@ def test_each_damage_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
     assert found.defects == [
         "requests.csv: the last row is torn (50 characters) and was left out.",
         "requests.csv: 4 cells that should be numbers are not; they count as not measured.",
-        "requests.csv: 1 rows are there twice, by their id, and count once.",
+        "requests.csv: 1 rows are there twice, and count once.",
         "hardware.csv: the last row is torn (27 characters) and was left out.",
         "hardware.csv: 1 lines are damaged and were left out.",
         "server_metrics.csv is empty: it has not even the names of its columns.",

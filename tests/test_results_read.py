@@ -167,7 +167,7 @@ def test_rows_and_lines_that_are_there_twice_count_once(whole: Path) -> None:
     run = read.load(whole)
     assert (len(run.rows), len(run.intervals)) == (20, 10)
     assert run.defects == [
-        "requests.csv: 1 rows are there twice, by their id, and count once.",
+        "requests.csv: 1 rows are there twice, and count once.",
         "intervals.jsonl: 1 lines are there twice, and count once.",
     ]
 

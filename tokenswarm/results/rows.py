@@ -117,8 +117,8 @@ def _unguarded(cells: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _each_once(frame: pd.DataFrame, name: str, defects: list[str]) -> pd.DataFrame:
-    again = frame["id"].duplicated() & (frame["id"] != "")
+    again = frame.duplicated(["id", "start_time", "end_time"]) & (frame["id"] != "")
     if not again.any():
         return frame
-    defects.append(f"{name}: {int(again.sum()):,} rows are there twice, by their id, and count once.")
+    defects.append(f"{name}: {int(again.sum()):,} rows are there twice, and count once.")
     return frame[~again].reset_index(drop=True)
