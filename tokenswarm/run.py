@@ -42,6 +42,8 @@ from tokenswarm.workload.prompts import Prompt
 from tokenswarm.workload.traces import Trace, TraceEntry
 
 TICK_SECONDS = 1.0
+PAUSE_SECONDS = 0.0005
+"""Between two pieces of what is done once a second: what is due and what has come meanwhile goes first."""
 
 
 def make_transport(options: Options, origins: Origins) -> Transport:
@@ -297,7 +299,7 @@ class Run:
                 if self._before_tick is not None:
                     self._before_tick(self.recorder)
                 self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
-                self.recorder.tick()
+                self.recorder.tick(partial(gevent.sleep, PAUSE_SECONDS))
             except Exception as error:  # the next second may go better, and the rest of the run must be recorded
                 self.recorder.problem(f"A second could not be recorded: {error!r}")
 

@@ -11,7 +11,7 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -64,15 +64,15 @@ class Health:
         """Stop watching the garbage collector."""
         self._collections.close()
 
-    def take(self) -> dict[str, Any]:
-        """Fields of an interval line: what happened since the last call, or since the start."""
+    def take(self) -> Iterator[dict[str, Any]]:
+        """Fields of an interval line, in parts, since reading all of them would keep the event loop for milliseconds:
+        what happened since the last call, or since the start."""
         before, now = self._before, self._read()
         self._before = now
         elapsed = max(1, now.monotonic_ns - before.monotonic_ns)
         ring = growth(before.ring, now.ring)
         steal = growth(before.host_cpu, now.host_cpu)
-        return {
-            "cpu_percent": known(self._process.cpu_percent),
+        yield {
             "loop_cpu_percent": _share(now.loop_cpu_ns - before.loop_cpu_ns, elapsed),
             "loop_wait_percent": _share(_difference(before.loop_wait_ns, now.loop_wait_ns), elapsed),
             "loop_lag_ms": self._loop_lag_ns() / 1e6,
@@ -83,11 +83,9 @@ class Health:
             "steal_percent": None if steal is None or steal[1] <= 0 else _share(steal[0], steal[1]),
             "throttled_percent": _share(_difference(before.throttled_ns, now.throttled_ns), elapsed),
             "clock_jump_ms": round((now.clock_offset_ns - before.clock_offset_ns) / 1e6, 3),
-            "descriptors": known(descriptors),
-            "descriptor_limit": known(descriptor_limit),
-            "sockets": known(sockets),
-            "ports": known(ports),
         }
+        yield {"cpu_percent": known(self._process.cpu_percent), "sockets": known(sockets), "ports": known(ports)}
+        yield {"descriptors": known(descriptors), "descriptor_limit": known(descriptor_limit)}
 
     def _read(self) -> Counters:
         return Counters(

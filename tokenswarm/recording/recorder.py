@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -14,6 +14,9 @@ from tokenswarm.record import INCOMPLETE, RequestRecord, csv_rows, one_line
 from tokenswarm.recording.health import Health
 from tokenswarm.recording.messages import Batch, Totals
 from tokenswarm.timing import Anchor, Tally, Timeline
+
+ROWS_AT_ONCE: Final = 20
+"""A millisecond's work."""
 
 
 class InFlight(Protocol):
@@ -73,6 +76,8 @@ class Recorder:
         self._output: defaultdict[int, float] = defaultdict(float)
         self._input: Counter[int] = Counter()
         self._sequence = 0
+        self._work: Iterator[None] | None = None
+        """What a tick has begun."""
         self._since = time.monotonic_ns()
 
     @property
@@ -127,38 +132,63 @@ class Recorder:
         """The run cannot go on; the first reason goes out with the next batch."""
         self._gave_up = self._gave_up or one_line(why)
 
-    def tick(self) -> None:
-        """Hand on the rows that ended and the interval since the last tick."""
-        line = self._interval()
+    def tick(self, pause: Callable[[], None] | None = None) -> None:
+        """Hand on the rows that ended and the interval since the last tick. `pause` is called between pieces of the
+        work, of a millisecond or two each: others are waiting. What it does not return from, the next tick finishes."""
+        self._work = self._work or self._hand_on()
+        try:
+            for _ in self._work:
+                if pause is not None:
+                    pause()
+        except Exception:
+            self._work = None
+            raise
+        self._work = None
+
+    def _hand_on(self) -> Iterator[None]:
+        line, tally = self._interval()
         rows, self._rows = self._rows, []
         responses, self._responses = self._responses, []
         problems, self._problems = self._problems, []
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        self._sink(
-            Batch(
-                run=self.run,
-                worker=self.worker,
-                seq=sequence,
-                rows=csv_rows(rows).encode("utf-8", "backslashreplace"),
-                row_count=len(rows),
-                interval=msgspec.json.encode(line) + b"\n",
-                responses=b"".join(responses),
-                totals=msgspec.structs.replace(self.totals),
-                in_flight=len(self._in_flight),
-                exceptions=dict(self.exceptions),
-                problems=problems,
-                gave_up=self._gave_up,
-                users=self._users()[0],
-                through=self.through,
-                drained=self.drained,
-                offset_ns=self.offset_ns,
-                uncertainty_ns=self.uncertainty_ns,
-            )
+        batch = Batch(
+            run=self.run,
+            worker=self.worker,
+            seq=self._sequence,
+            rows=b"",
+            row_count=len(rows),
+            interval=b"",
+            responses=b"".join(responses),
+            totals=msgspec.structs.replace(self.totals),
+            in_flight=len(self._in_flight),
+            exceptions=dict(self.exceptions),
+            problems=problems,
+            gave_up=self._gave_up,
+            users=self._users()[0],
+            through=self.through,
+            drained=self.drained,
+            offset_ns=self.offset_ns,
+            uncertainty_ns=self.uncertainty_ns,
         )
+        self._sequence += 1
+        for part in self._health.take():
+            yield
+            line.update(part)
+        for name, durations in (("ttft", tally.ttft_ns), ("itl", tally.itl_ns), ("client_lag", tally.lag_ns)):
+            yield
+            line[name] = histogram.encode_ns(durations)
+        lines = []
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            yield
+            lines.append(csv_rows(rows[first : first + ROWS_AT_ONCE]))
+        text = "".join(lines).encode("utf-8", "backslashreplace")
+        yield
+        self._sink(msgspec.structs.replace(batch, rows=text, interval=msgspec.json.encode(line) + b"\n"))
 
     def finish(self) -> list[InFlight]:
         """The run is over: what is still in flight ends as incomplete, everything is handed on. Returns the calls that
         this cut, of which Locust is yet to be told."""
+        if self._work is not None:
+            self.tick()
         cut = list(self._in_flight.values())
         for call in cut:
             call.end(INCOMPLETE)
@@ -195,7 +225,8 @@ class Recorder:
             totals.whole_tokens += tokens
             output[(offset + (line.end or line.start)) // 1_000_000_000] += tokens
 
-    def _interval(self) -> dict[str, Any]:
+    def _interval(self) -> tuple[dict[str, Any], Tally]:
+        """Its line, but for what takes long, and what that is made of."""
         now = time.monotonic_ns()
         tally = self._tally.take()
         self.totals.chunks += tally.chunks
@@ -219,15 +250,14 @@ class Recorder:
             "bytes": tally.bytes,
             "tokens": [[second, round(tokens, 3)] for second, tokens in sorted(self._output.items())],
             "input_tokens": sorted(map(list, self._input.items())),
-            "ttft": histogram.encode_ns(tally.ttft_ns),
-            "itl": histogram.encode_ns(tally.itl_ns),
-            "client_lag": histogram.encode_ns(tally.lag_ns),
+            "ttft": "",
+            "itl": "",
+            "client_lag": "",
             "merged_reads": tally.merged_reads,
             "late_merged_reads": tally.late_merged_reads,
-            **self._health.take(),
         }
         self._since = now
         self._started = 0
         for counts in (self._ended, self._errors, self._output, self._input):
             counts.clear()
-        return line
+        return line, tally
