@@ -46,6 +46,7 @@ def test_nothing_is_lost_that_is_not_named(tmp_path: Path) -> None:
         a_paused_master_costs_nothing,
         a_paused_worker_delivers_what_it_held,
         a_killed_worker_costs_its_last_second,
+        a_run_whose_workers_are_all_gone_ends,
     )
 
 
@@ -204,3 +205,12 @@ def report(directory: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (directory / "report.html").exists()
+
+
+def a_run_whose_workers_are_all_gone_ends(folder: Path) -> None:
+    """By itself, without a run time; nobody is there who could start another."""
+    with at_work(folder, 1) as (run, _):
+        run.workers[0].process.kill()
+        run.workers[0].wait()
+        assert run.master.wait() == 4, run.output
+    assert run.manifest["ended_by"] == "no_workers"

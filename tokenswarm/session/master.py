@@ -343,6 +343,9 @@ class MasterSession(Session):
             self._end()
         else:
             gevent.spawn(self._end_when_drained)
+        runner = self.environment.runner
+        if self.headless and not self.given.run_time and not runner.worker_count:
+            gevent.spawn(runner.quit)  # Locust would wait for a run time that nobody has set
 
     def _keep_quit_waiting(self) -> None:
         """Locust quits where the run time is over or a shape has ended, also in the middle of a drain. Its listener
