@@ -233,6 +233,32 @@ def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     assert asked[rows[-1]["id"]] == "three"
 
 
+GREETING = """
+class Greeter(ChatUser):
+    def on_start(self):
+        self.chat("hello", name="greeting")
+
+    @task
+    def ask(self):
+        aside = gevent.spawn(self.chat, "by the way", name="aside")
+        self.hold(self.next_prompt(), name="asked")
+        aside.join()
+"""
+
+
+def what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end(folder: Path) -> None:
+    dataset = folder / "prompts.txt"
+    dataset.write_text("".join(f"prompt {number}\n" for number in range(20)))
+    options = ("-u", "2", "-r", "10", "-t", "60s", "--arrivals", "constant", "--rate-per-user", "10", *SHORT)
+    once = ("--dataset", str(dataset), "--dataset-once")
+    with simulator(folder) as server:
+        run = headless(folder, server.url, *options, *once, locustfile=written(folder, GREETING))
+    assert run.json("run.json")["ended_by"] == "dataset"
+    names = Counter(row["name"] for row in run.rows())
+    assert (names["greeting"], names["asked"]) == (2, 20)
+    assert names["aside"] >= 20
+
+
 def think_time_stands_in_for_wait_time(folder: Path) -> None:
     body = "class Patient(ChatUser):\n    wait_time = constant(60)\n"
     options = ("-u", "2", "-r", "10", "--think-time", "0.2s", *SHORT)
@@ -261,6 +287,7 @@ def test_how_tasks_and_runs_end_and_what_they_send(tmp_path: Path) -> None:
         a_task_may_end_the_run_and_others_end_in_peace,
         a_second_interrupt_cuts_what_is_open,
         a_trace_is_replayed_at_its_times,
+        what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end,
         think_time_stands_in_for_wait_time,
     )
 

@@ -220,6 +220,8 @@ class ChatUser(User):
                 gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
         finally:
             run.part.settle(reserved, cost(records))
+            if run.open_loop is not None and pace is self._own_pace:  # of no task: nobody else would end it
+                self._end_work(pace)
         return reply
 
     def _rest(self, run: Run) -> NoReturn:
@@ -254,6 +256,7 @@ class ChatUser(User):
             self._run = run
         self._planned_start()
         if self._run is not None and self._run.open_loop is not None and not self._run.stopping:
+            self._end_work(self._own_pace)
             self._state = LOCUST_STATE_WAITING  # so that Locust ends it at once
             self._run.open_loop.serve(self)
 
