@@ -217,7 +217,8 @@ def test_task_sets_are_refused_before_any_load(tmp_path: Path, quick_simulator: 
 def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     entries = [(0.0, "zero"), (0.4, "one"), (0.4, "two"), (2.0, "three")]
     trace = folder / "trace.jsonl"
-    trace.write_text("".join(json.dumps({"timestamp": at, "prompt": text}) + "\n" for at, text in entries))
+    lines = [json.dumps({"timestamp": at, "prompt": text}) for at, text in entries]
+    trace.write_text("\n".join((*lines[:2], "no entry", *lines[2:])))
     options = ("-u", "3", "-r", "10", "-t", "60s", "--arrivals", f"trace:{trace}", "--time-scale", "2", *SHORT)
     with simulator(folder) as server:
         run = headless(folder, server.url, *options, "--save-responses")
@@ -231,6 +232,8 @@ def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     assert [float(row["intended_time"]) - begin for row in rows] == pytest.approx([0.0, 0.2, 0.2, 1.0], abs=1e-5)
     assert sorted(asked[row["id"]] for row in rows) == ["one", "three", "two", "zero"]
     assert asked[rows[-1]["id"]] == "three"
+    (left_out,) = run.json("run.json")["problems"]
+    assert "Bad lines of the trace that were left out: 1. trace.jsonl, line 3" in left_out
 
 
 GREETING = """
@@ -256,7 +259,7 @@ def what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end(folder:
     assert run.json("run.json")["ended_by"] == "dataset"
     names = Counter(row["name"] for row in run.rows())
     assert (names["greeting"], names["asked"]) == (2, 20)
-    assert names["aside"] >= 20
+    assert names["aside"] > 10
 
 
 def think_time_stands_in_for_wait_time(folder: Path) -> None:
