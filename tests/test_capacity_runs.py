@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from locust_process import headless, locust
 from simulator_process import simulator
-from swarm_process import all_hold, headless_swarm
+from swarm_process import all_hold, free_port, headless_swarm
+from test_web_ui import Page, finished, rows_in
 
 from tokenswarm.load.bracket import CLIENT
 
@@ -61,7 +62,14 @@ def an_overload_is_let_drain_and_not_cut(run: Any) -> None:
 
 @pytest.mark.slow
 def test_the_search_finds_what_the_simulator_can_do(tmp_path: Path) -> None:
-    all_hold(tmp_path, in_one_process, with_two_workers, interrupted_it_keeps_what_it_knows, missed_goals_fail_the_run)
+    all_hold(
+        tmp_path,
+        in_one_process,
+        with_two_workers,
+        interrupted_it_keeps_what_it_knows,
+        each_start_from_the_page_is_a_search_of_its_own,
+        missed_goals_fail_the_run,
+    )
 
 
 def in_one_process(folder: Path) -> None:
@@ -89,6 +97,20 @@ def interrupted_it_keeps_what_it_knows(folder: Path) -> None:
     assert (capacity["answer"]["why"], capacity["answer"]["users"]) == ("stopped", None)
     assert capacity["probes"][0]["users"] == 1
     assert "The search was stopped before it was over." in run.output
+
+
+def each_start_from_the_page_is_a_search_of_its_own(folder: Path) -> None:
+    options = ("--find-capacity", "--slo", GOAL, "--warmup", "1s", "--web-port", free_port(), *REPLY)
+    with simulator(folder, *ENGINE) as server, locust(folder, "--host", server.url, *options) as run:
+        page = Page(run)
+        for directory in (run.run_dir, folder / "run-2"):
+            page.swarm(5)
+            run.until(lambda directory=directory: rows_in(directory) > 2)
+            page.stop()
+            answer = run.until(lambda directory=directory: finished(directory))["capacity"]["answer"]
+            assert (answer["why"], answer["most_users"]) == ("stopped", 5)
+        run.interrupt()
+        assert run.wait() == 0, run.output
 
 
 def missed_goals_fail_the_run(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from locust import LoadTestShape
+from locust.runners import STATE_INIT, MasterRunner
 
 from tokenswarm.errors import OptionError
 from tokenswarm.load import arrivals
@@ -47,10 +48,17 @@ class CapacityShape(LoadTestShape):
         self._told = 0
         self._marked: Any = None
 
+    def reset_time(self) -> None:
+        """As Locust has it: a run begins, and its search."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self._book = self._search = None
+
     def tick(self) -> tuple[int, float] | None:
         """(users, spawn rate); None when the search is over."""
         book = self._current_book()
         if book is None:
+            if isinstance(self.runner, MasterRunner) and self.runner.state == STATE_INIT:
+                self.runner.shape_last_tick = None  # no worker was there yet: it would not ask again for the same
             return (1, self._rate(1)) if self._book is None else None
         if book is not self._book:
             self._begin(book)
