@@ -221,17 +221,17 @@ def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     trace.write_text("\n".join((*lines[:2], "no entry", *lines[2:])))
     options = ("-u", "3", "-r", "10", "-t", "60s", "--arrivals", f"trace:{trace}", "--time-scale", "2", *SHORT)
     with simulator(folder) as server:
-        run = headless(folder, server.url, *options, "--save-responses")
+        run = headless(folder, server.url, *options, "--save-responses", "--system-prompt", "Be brief.")
     assert run.json("run.json")["ended_by"] == "trace"
     asked = {
-        line["id"]: line["messages"][-1]["content"]
+        line["id"]: [message["content"] for message in line["messages"]]
         for line in map(json.loads, (run.run_dir / "responses.jsonl").read_text().splitlines())
     }
     rows = sorted(run.rows(), key=lambda row: float(row["intended_time"]))
     begin = float(rows[0]["intended_time"])
     assert [float(row["intended_time"]) - begin for row in rows] == pytest.approx([0.0, 0.2, 0.2, 1.0], abs=1e-5)
-    assert sorted(asked[row["id"]] for row in rows) == ["one", "three", "two", "zero"]
-    assert asked[rows[-1]["id"]] == "three"
+    assert sorted(asked[row["id"]] for row in rows) == [["Be brief.", text] for text in ("one", "three", "two", "zero")]
+    assert asked[rows[-1]["id"]] == ["Be brief.", "three"]
     (left_out,) = run.json("run.json")["problems"]
     assert "Bad lines of the trace that were left out: 1. trace.jsonl, line 3" in left_out
 

@@ -170,9 +170,12 @@ class Run:
             self.part.use_up(DATASET)
             raise
         except DatasetError as error:
-            self.stop()
-            self.recorder.give_up(str(error))
+            self._cannot_go_on(error)
             raise
+
+    def _cannot_go_on(self, error: DatasetError) -> None:
+        self.stop()
+        self.recorder.give_up(str(error))
 
     def take(self, messages: Sequence[Message], generation: Generation) -> Reserved | None:
         """Let a request through, which may have to wait for others to end. None: there is nothing left to send."""
@@ -189,14 +192,18 @@ class Run:
         return reserved
 
     def prompt_for(self, entry: TraceEntry, traffic: Traffic) -> Prompt:
-        """What an entry of a trace asks. Raises DatasetError, as `next_prompt`."""
+        """What an entry of a trace asks. Raises as `next_prompt`."""
         if entry.prompt is not None:
-            return entry.prompt
+            return traffic.supply.of_trace(entry.prompt)
         if entry.input_tokens is None:
             prompt = self.next_prompt(traffic)
         else:
-            prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
-        return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens)
+            try:
+                prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
+            except DatasetError as error:
+                self._cannot_go_on(error)
+                raise
+        return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens or prompt.output_tokens)
 
     def shed(self, user_class: str, name: str, due: int) -> None:
         """The row of a task that was due and is not begun, in monotonic nanoseconds."""
