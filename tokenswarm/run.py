@@ -15,7 +15,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
-from tokenswarm.ending import DATASET, TRACE
+from tokenswarm.ending import DATASET, TOKEN_BUDGET, TRACE
 from tokenswarm.errors import DatasetError, Exhausted, OptionError, RequestError
 from tokenswarm.load import arrivals, think_time
 from tokenswarm.load.allowance import Allowance, Reserved, deal
@@ -185,7 +185,8 @@ class Run:
             with suppress(TypeError, ValueError):  # what cannot be written cannot be sent either; its row says why
                 size = len(msgspec.json.encode(messages))
         reserved = self.part.take(size, generation.max_tokens)
-        if reserved is None and allowance.spent == 0 and allowance.needed and not self._said_too_small:
+        buys_nothing = allowance.over == TOKEN_BUDGET and allowance.spent == 0 and allowance.needed
+        if reserved is None and buys_nothing and not self._said_too_small:
             self._said_too_small = True
             text = f"its share of --token-budget is less than the {allowance.needed:,} tokens that a request may cost"
             self.recorder.problem(f"{text}: a token for each byte of the prompt, and the reply's most")
