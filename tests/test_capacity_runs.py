@@ -136,6 +136,14 @@ class Mine(LoadTestShape):
 """
 
 
+PREFIXED = """
+from tokenswarm.users import ChatUser
+
+class Rag(ChatUser):
+    options = {"shared_prefix_tokens": "50"}
+"""
+
+
 def refused(folder: Path, *options: str, **settings: Any) -> str:
     folder.mkdir()
     with locust(folder, "--headless", "--host", "http://127.0.0.1:9", *options, **settings) as run:
@@ -150,3 +158,12 @@ def test_a_search_that_could_not_go_well_is_refused_by_name(tmp_path: Path) -> N
     assert "so does the load shape Mine" in said
     assert "--fail-on slo needs --slo" in refused(tmp_path / "c", "--fail-on", "slo", "-u", "1")
     assert "--find-capacity needs --users" in refused(tmp_path / "b", "--find-capacity", "--slo", GOAL)
+
+
+def test_a_class_with_prefixes_of_its_own_is_not_given_unique_prompts(tmp_path: Path) -> None:
+    """They contradict each other; so it is only the server that is missed here."""
+    locustfile = tmp_path / "prefixed.py"
+    locustfile.write_text(PREFIXED)
+    said = refused(tmp_path / "a", "--find-capacity", "--slo", GOAL, "-u", "5", locustfile=locustfile)
+    assert "contradict" not in said
+    assert "Connection refused" in said
