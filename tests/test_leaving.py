@@ -66,6 +66,7 @@ def test_all_else_is_refused_with_the_option(given: str) -> None:
         ({"cancel_rate": "1", "cancel_after": "5t", "no_stream": True}, "--cancel-after with tokens needs a stream"),
         ({"patience": "2s", "no_stream": True}, "--patience needs a stream"),
         ({"patience": "2s", "first_token_timeout": "2s"}, "can never be reached"),
+        ({"cancel_rate": "1", "cancel_after": "9s-20s", "request_timeout": "9s"}, "can never be reached"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], said: str) -> None:
