@@ -61,8 +61,25 @@ def bursty_when_that_is_asked(folder: Path) -> None:
     two_workers_together_are("gamma:2", folder)
 
 
-def test_two_workers_together_are_the_process_that_was_asked_for(tmp_path: Path) -> None:
-    all_hold(tmp_path, poisson_when_that_is_asked, bursty_when_that_is_asked)
+def even_when_a_third_joins_them(folder: Path) -> None:
+    """It takes over some of their users, and is told of their shares while they still change."""
+    load = ("-u", "12", "-r", "100", "--arrivals", "constant", "--rate-per-user", "5", *SHORT)
+    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load) as run:
+        run.until(lambda: run.started() and len(run.rows()) > 60)
+        run.join()
+        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 30)
+        run.master.interrupt()
+        run.wait()
+        assert each_served_request_has_one_row(server, run.run_dir)
+    stopping = next(mark["time"] for mark in run.manifest["boundaries"] if mark["event"] == "stopping")
+    due = sorted(at for row in run.rows() if (at := float(row["intended_time"])) < stopping)[-60:]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(due)]
+    clocks = sum(worker["clock_uncertainty_ms"] for worker in run.manifest["workers"]) / 1e3
+    assert gaps == pytest.approx([1 / 60] * len(gaps), abs=1e-4 + clocks)
+
+
+def test_workers_together_are_the_process_that_was_asked_for(tmp_path: Path) -> None:
+    all_hold(tmp_path, poisson_when_that_is_asked, bursty_when_that_is_asked, even_when_a_third_joins_them)
 
 
 def a_slow_server_does_not_slow_the_load_down(folder: Path) -> None:
