@@ -334,9 +334,14 @@ class ChatUser(User):
             if _PACE.get() is None or run is None or run.open_loop is None:
                 super().wait()  # type: ignore[no-untyped-call]
             else:
-                self._think(run.open_loop.sleep)
+                self._think(self._sleep_in_task)
         finally:
             pace.holding = False
+
+    def _sleep_in_task(self, seconds: float) -> None:
+        run = self._current_run()
+        if run.open_loop is not None and run.open_loop.ends_within(seconds):
+            raise StopUser("the run is over")
 
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""

@@ -1,5 +1,5 @@
 """The open loop of one process: one greenlet sleeps to each instant of the schedule and begins the whole task then, in
-a greenlet of its own, whoever still waits for a reply. Not here: which instants those are (arrivals.py).
+a greenlet of its own, whoever still waits for a reply. Not here: which instants those are (arrivals.py), and Locust.
 
 While users come and go, each process has a schedule of its own, at its own users' rate. Once all are there, all
 processes follow the same one, each for its own users, so that together they are exactly the process that was asked for.
@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 import gevent
 from gevent.event import Event
 from gevent.pool import Group
-from locust.exception import StopUser
 
 from tokenswarm.errors import OptionError
 from tokenswarm.load import arrivals
@@ -101,10 +100,9 @@ class OpenLoop:
             self._sources.remove(source)
             self._rate_changed()
 
-    def sleep(self, seconds: float) -> None:
-        """Of a task that thinks. Raises StopUser if the run stops meanwhile."""
-        if self._over.wait(seconds):
-            raise StopUser("the run is over")
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long, as a task that thinks does. Whether the run stops meanwhile."""
+        return bool(self._over.wait(seconds))
 
     # The schedule
 
