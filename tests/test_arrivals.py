@@ -109,6 +109,12 @@ def test_a_process_without_users_has_no_share_and_a_late_one_none_of_the_past() 
     assert late.due == SECOND_NS
 
 
+def test_a_process_that_is_told_of_more_users_before_its_own_than_there_are_has_no_share() -> None:
+    """What a worker that joins is told where the others' users are yet to leave: nothing would ever be its own."""
+    assert Share(Stream(gap("poisson"), "s", 4, 4.0), 4, 2, 0).due is None
+    assert Share(Stream(gap("poisson"), "s", 4, 4.0), 3, 2, 0).due is not None
+
+
 def test_parts_of_a_gamma_stream_are_it_again_and_independent_ones_are_not() -> None:
     """Why all processes follow one stream: gaps of what several bursty sources add up to are hardly bursty."""
     shares = [Share(Stream(gap("gamma:2"), "s", 8, 400.0), 2 * n, 2, 0) for n in range(4)]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from locust_process import headless, locust
 from simulator_process import simulator
-from swarm_process import all_hold, headless_swarm
+from swarm_process import all_hold, free_port, headless_swarm
+from test_web_ui import Page, finished, rows_in
 
 from tokenswarm.load.bracket import CLIENT
 
@@ -61,7 +62,14 @@ def an_overload_is_let_drain_and_not_cut(run: Any) -> None:
 
 @pytest.mark.slow
 def test_the_search_finds_what_the_simulator_can_do(tmp_path: Path) -> None:
-    all_hold(tmp_path, in_one_process, with_two_workers, interrupted_it_keeps_what_it_knows, missed_goals_fail_the_run)
+    all_hold(
+        tmp_path,
+        in_one_process,
+        with_two_workers,
+        interrupted_it_keeps_what_it_knows,
+        each_start_from_the_page_is_a_search_of_its_own,
+        missed_goals_fail_the_run,
+    )
 
 
 def in_one_process(folder: Path) -> None:
@@ -91,6 +99,20 @@ def interrupted_it_keeps_what_it_knows(folder: Path) -> None:
     assert "The search was stopped before it was over." in run.output
 
 
+def each_start_from_the_page_is_a_search_of_its_own(folder: Path) -> None:
+    options = ("--find-capacity", "--slo", GOAL, "--warmup", "1s", "--web-port", free_port(), *REPLY)
+    with simulator(folder, *ENGINE) as server, locust(folder, "--host", server.url, *options) as run:
+        page = Page(run)
+        for directory in (run.run_dir, folder / "run-2"):
+            page.swarm(5)
+            run.until(lambda directory=directory: rows_in(directory) > 2)
+            page.stop()
+            answer = run.until(lambda directory=directory: finished(directory))["capacity"]["answer"]
+            assert (answer["why"], answer["most_users"]) == ("stopped", 5)
+        run.interrupt()
+        assert run.wait() == 0, run.output
+
+
 def missed_goals_fail_the_run(folder: Path) -> None:
     with simulator(folder, *ENGINE) as server:
         goals = ("--slo", "ttft_p50<1ms", "--goodput", "e2e<9s", "--fail-on", "slo")
@@ -114,6 +136,14 @@ class Mine(LoadTestShape):
 """
 
 
+PREFIXED = """
+from tokenswarm.users import ChatUser
+
+class Rag(ChatUser):
+    options = {"shared_prefix_tokens": "50"}
+"""
+
+
 def refused(folder: Path, *options: str, **settings: Any) -> str:
     folder.mkdir()
     with locust(folder, "--headless", "--host", "http://127.0.0.1:9", *options, **settings) as run:
@@ -128,3 +158,12 @@ def test_a_search_that_could_not_go_well_is_refused_by_name(tmp_path: Path) -> N
     assert "so does the load shape Mine" in said
     assert "--fail-on slo needs --slo" in refused(tmp_path / "c", "--fail-on", "slo", "-u", "1")
     assert "--find-capacity needs --users" in refused(tmp_path / "b", "--find-capacity", "--slo", GOAL)
+
+
+def test_a_class_with_prefixes_of_its_own_is_not_given_unique_prompts(tmp_path: Path) -> None:
+    """They contradict each other; so it is only the server that is missed here."""
+    locustfile = tmp_path / "prefixed.py"
+    locustfile.write_text(PREFIXED)
+    said = refused(tmp_path / "a", "--find-capacity", "--slo", GOAL, "-u", "5", locustfile=locustfile)
+    assert "contradict" not in said
+    assert "Connection refused" in said

@@ -20,6 +20,7 @@ from tokenswarm.errors import OptionError
 from tokenswarm.load.leaving import After, Leavers
 from tokenswarm.options import parse
 from tokenswarm.options.cancelling import after
+from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.websocket_chat import WebSocketChat
 from tokenswarm.timing import Clock, Tally, Timeline
 from tokenswarm.transport.base import Limits
@@ -66,6 +67,7 @@ def test_all_else_is_refused_with_the_option(given: str) -> None:
         ({"cancel_rate": "1", "cancel_after": "5t", "no_stream": True}, "--cancel-after with tokens needs a stream"),
         ({"patience": "2s", "no_stream": True}, "--patience needs a stream"),
         ({"patience": "2s", "first_token_timeout": "2s"}, "can never be reached"),
+        ({"cancel_rate": "1", "cancel_after": "9s-20s", "request_timeout": "9s"}, "can never be reached"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], said: str) -> None:
@@ -123,6 +125,17 @@ def test_the_last_token_of_a_reply_is_enough_however_its_end_is_read() -> None:
     assert together.left == apart.left == "the user left with chunk 2"
     shorter = seen(Leaving(chunks=3), (1, HEAD + event("a") + event("b") + ending))
     assert (shorter.finished, shorter.left, shorter.error) == (True, "", None)
+
+
+def test_the_last_chunk_of_a_body_is_enough_though_its_line_has_no_end() -> None:
+    """It is read once the body has ended, and ends the reply by itself."""
+    leaving, protocol = Leaving(chunks=2), PROTOCOLS["ollama-chat"]
+    exchange = HttpExchange(request(protocol, Timeline(start=0), Tally(), leaving=leaving), lambda: None)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
+    lines = b'{"message":{"content":"a"}}\n{"message":{"content":"b"}}'
+    exchange.feed(head + lines, MS, MS, MS, Clock.KERNEL)
+    exchange.eof(2 * MS)
+    assert (exchange.left, exchange.error, exchange.timeline.end) == ("the user left with chunk 2", None, MS)
 
 
 def test_what_arrives_after_the_instant_is_not_seen_however_late_it_is_read() -> None:

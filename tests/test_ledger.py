@@ -154,6 +154,15 @@ def test_a_run_is_through_when_every_worker_is_and_nothing_is_in_flight() -> Non
     assert through(ledger) == ("requests", [])
 
 
+def test_nobody_is_looked_for_while_all_are_at_work() -> None:
+    """The master asks with every report, and whether a process lives takes a while to find out."""
+
+    def gone(seat: Seat) -> bool:
+        raise AssertionError(f"nobody needs to know of worker {seat.worker.index}")
+
+    assert two_at_work().through(gone, spawned=True) == ("", [])
+
+
 def test_a_worker_that_is_gone_is_not_waited_for() -> None:
     ledger = two_at_work()
     assert through(ledger, gone=(1,)) == ("", [])

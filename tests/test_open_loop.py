@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,12 @@ from locust_process import headless, locust, read_rows, until_rows
 from simulator_process import Running, simulator
 from swarm_process import all_hold, each_served_request_has_one_row, headless_swarm
 from test_odd_users import written
+
+from tokenswarm.errors import DatasetError
+from tokenswarm.load.open_loop import OpenLoop
+from tokenswarm.options import Options
+from tokenswarm.recording.messages import Assignment, Step
+from tokenswarm.workload.traces import TraceEntry
 
 SHORT = ("--output-tokens", "3")
 
@@ -53,8 +61,25 @@ def bursty_when_that_is_asked(folder: Path) -> None:
     two_workers_together_are("gamma:2", folder)
 
 
-def test_two_workers_together_are_the_process_that_was_asked_for(tmp_path: Path) -> None:
-    all_hold(tmp_path, poisson_when_that_is_asked, bursty_when_that_is_asked)
+def even_when_a_third_joins_them(folder: Path) -> None:
+    """It takes over some of their users, and is told of their shares while they still change."""
+    load = ("-u", "12", "-r", "100", "--arrivals", "constant", "--rate-per-user", "5", *SHORT)
+    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load) as run:
+        run.until(lambda: run.started() and len(run.rows()) > 60)
+        run.join()
+        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 30)
+        run.master.interrupt()
+        run.wait()
+        assert each_served_request_has_one_row(server, run.run_dir)
+    stopping = next(mark["time"] for mark in run.manifest["boundaries"] if mark["event"] == "stopping")
+    due = sorted(at for row in run.rows() if (at := float(row["intended_time"])) < stopping)[-60:]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(due)]
+    clocks = sum(worker["clock_uncertainty_ms"] for worker in run.manifest["workers"]) / 1e3
+    assert gaps == pytest.approx([1 / 60] * len(gaps), abs=1e-4 + clocks)
+
+
+def test_workers_together_are_the_process_that_was_asked_for(tmp_path: Path) -> None:
+    all_hold(tmp_path, poisson_when_that_is_asked, bursty_when_that_is_asked, even_when_a_third_joins_them)
 
 
 def a_slow_server_does_not_slow_the_load_down(folder: Path) -> None:
@@ -217,20 +242,49 @@ def test_task_sets_are_refused_before_any_load(tmp_path: Path, quick_simulator: 
 def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     entries = [(0.0, "zero"), (0.4, "one"), (0.4, "two"), (2.0, "three")]
     trace = folder / "trace.jsonl"
-    trace.write_text("".join(json.dumps({"timestamp": at, "prompt": text}) + "\n" for at, text in entries))
+    lines = [json.dumps({"timestamp": at, "prompt": text}) for at, text in entries]
+    trace.write_text("\n".join((*lines[:2], "no entry", *lines[2:])))
     options = ("-u", "3", "-r", "10", "-t", "60s", "--arrivals", f"trace:{trace}", "--time-scale", "2", *SHORT)
     with simulator(folder) as server:
-        run = headless(folder, server.url, *options, "--save-responses")
+        run = headless(folder, server.url, *options, "--save-responses", "--system-prompt", "Be brief.")
     assert run.json("run.json")["ended_by"] == "trace"
     asked = {
-        line["id"]: line["messages"][-1]["content"]
+        line["id"]: [message["content"] for message in line["messages"]]
         for line in map(json.loads, (run.run_dir / "responses.jsonl").read_text().splitlines())
     }
     rows = sorted(run.rows(), key=lambda row: float(row["intended_time"]))
     begin = float(rows[0]["intended_time"])
     assert [float(row["intended_time"]) - begin for row in rows] == pytest.approx([0.0, 0.2, 0.2, 1.0], abs=1e-5)
-    assert sorted(asked[row["id"]] for row in rows) == ["one", "three", "two", "zero"]
-    assert asked[rows[-1]["id"]] == "three"
+    assert sorted(asked[row["id"]] for row in rows) == [["Be brief.", text] for text in ("one", "three", "two", "zero")]
+    assert asked[rows[-1]["id"]] == ["Be brief.", "three"]
+    (left_out,) = run.json("run.json")["problems"]
+    assert "Bad lines of the trace that were left out: 1. trace.jsonl, line 3" in left_out
+
+
+GREETING = """
+class Greeter(ChatUser):
+    def on_start(self):
+        self.chat("hello", name="greeting")
+
+    @task
+    def ask(self):
+        aside = gevent.spawn(self.chat, "by the way", name="aside")
+        self.hold(self.next_prompt(), name="asked")
+        aside.join()
+"""
+
+
+def what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end(folder: Path) -> None:
+    dataset = folder / "prompts.txt"
+    dataset.write_text("".join(f"prompt {number}\n" for number in range(20)))
+    options = ("-u", "2", "-r", "10", "-t", "60s", "--arrivals", "constant", "--rate-per-user", "10", *SHORT)
+    once = ("--dataset", str(dataset), "--dataset-once")
+    with simulator(folder) as server:
+        run = headless(folder, server.url, *options, *once, locustfile=written(folder, GREETING))
+    assert run.json("run.json")["ended_by"] == "dataset"
+    names = Counter(row["name"] for row in run.rows())
+    assert (names["greeting"], names["asked"]) == (2, 20)
+    assert names["aside"] > 10
 
 
 def think_time_stands_in_for_wait_time(folder: Path) -> None:
@@ -261,8 +315,24 @@ def test_how_tasks_and_runs_end_and_what_they_send(tmp_path: Path) -> None:
         a_task_may_end_the_run_and_others_end_in_peace,
         a_second_interrupt_cuts_what_is_open,
         a_trace_is_replayed_at_its_times,
+        what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end,
         think_time_stands_in_for_wait_time,
     )
+
+
+def test_a_bad_entry_before_a_workers_first_ends_the_run() -> None:
+    """It is met as the second of two workers looks for what is its own, before anything has begun."""
+
+    def entries() -> Iterator[TraceEntry]:
+        yield TraceEntry(0.0)
+        raise DatasetError("line 2 is bad")
+
+    failed: list[str] = []
+    options, place = Options(arrivals="trace:trace.csv"), Assignment(run="r", worker=1, workers=2)
+    loop = OpenLoop(options, place, lambda: 1, entries(), lambda: None, failed.append)
+    loop.take_step(Step(run="r", serial=1, number=0, users=2, at=0.0, reached=True), time.monotonic_ns())
+    loop.cut()
+    assert failed == ["No more tasks can be begun: line 2 is bad"]
 
 
 def test_workers_share_a_trace_and_miss_nothing_of_it(tmp_path: Path) -> None:

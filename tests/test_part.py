@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import gevent
@@ -104,3 +106,10 @@ def test_a_source_that_is_used_up_lets_tasks_that_are_on_go_on() -> None:
     assert part.told == [("dataset", False)]
     part.end()
     assert part.told[-1] == ("dataset", True)
+
+
+def test_a_run_loads_no_locust() -> None:
+    """It would patch whatever process looks into a run: tests, and the calibration."""
+    program = "import sys, tokenswarm.run; print('locust' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

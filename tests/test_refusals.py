@@ -131,6 +131,8 @@ def test_a_master_for_other_machines_needs_a_host_that_they_reach(tmp_path: Path
         ({"slo": "ttft<5ms"}, "of which percentile? Write ttft_p95<5ms"),
         ({"goodput": "ttft_p95<5ms"}, "has no percentile"),
         ({"find_capacity": True}, "--find-capacity needs --slo"),
+        ({"dataset_once": True, "input_tokens": "64"}, "end the run by --requests"),
+        ({"find_capacity": True, "slo": "ttft_p95<1s", "warmup": "20r"}, "settles for a time, not for requests"),
         ({"warmup": "-3"}, "not a time"),
         ({"warmup": "0r"}, "between 1 and"),
         ({"warmup": "20 replies"}, "not a time"),

@@ -141,6 +141,20 @@ def test_a_budget_that_buys_nothing_says_so(tmp_path: Path, quick_simulator: Run
     assert "share of --token-budget is less than the" in run.output
 
 
+def test_who_waits_for_tokens_when_the_run_is_stopped_is_told_nothing_of_the_budget(tmp_path: Path) -> None:
+    """The first reply has all of it set aside, and nobody knows yet what it will cost."""
+    load = ("-u", "3", "-r", "3", "--token-budget", "3000", "--no-check", "--stop-timeout", "1")
+    with (
+        simulator(tmp_path, "--prefill-base", "60000") as stuck,
+        locust(tmp_path, "--headless", "--host", stuck.url, *load) as run,
+    ):
+        run.until(lambda: run.intervals() and run.intervals()[-1]["users"] == 3)
+        run.interrupt()
+        run.wait()
+    assert [row["status"] for row in run.rows()] == ["incomplete"]
+    assert not any("--token-budget" in problem for problem in run.json("run.json")["problems"])
+
+
 def test_a_signal_and_a_task_that_quits_are_told_apart(tmp_path: Path, quick_simulator: Running) -> None:
     with locust(tmp_path, "--headless", "--host", quick_simulator.url, "-u", "1") as run:
         run.until(lambda: (run.run_dir / "requests.csv").exists())

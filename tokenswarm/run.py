@@ -15,7 +15,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
-from tokenswarm.ending import DATASET, TRACE
+from tokenswarm.ending import DATASET, TOKEN_BUDGET, TRACE
 from tokenswarm.errors import DatasetError, Exhausted, OptionError, RequestError
 from tokenswarm.load import arrivals, think_time
 from tokenswarm.load.allowance import Allowance, Reserved, deal
@@ -170,9 +170,12 @@ class Run:
             self.part.use_up(DATASET)
             raise
         except DatasetError as error:
-            self.stop()
-            self.recorder.give_up(str(error))
+            self._cannot_go_on(error)
             raise
+
+    def _cannot_go_on(self, error: DatasetError) -> None:
+        self.stop()
+        self.recorder.give_up(str(error))
 
     def take(self, messages: Sequence[Message], generation: Generation) -> Reserved | None:
         """Let a request through, which may have to wait for others to end. None: there is nothing left to send."""
@@ -182,21 +185,26 @@ class Run:
             with suppress(TypeError, ValueError):  # what cannot be written cannot be sent either; its row says why
                 size = len(msgspec.json.encode(messages))
         reserved = self.part.take(size, generation.max_tokens)
-        if reserved is None and allowance.spent == 0 and allowance.needed and not self._said_too_small:
+        buys_nothing = allowance.over == TOKEN_BUDGET and allowance.spent == 0 and allowance.needed
+        if reserved is None and buys_nothing and not self._said_too_small:
             self._said_too_small = True
             text = f"its share of --token-budget is less than the {allowance.needed:,} tokens that a request may cost"
             self.recorder.problem(f"{text}: a token for each byte of the prompt, and the reply's most")
         return reserved
 
     def prompt_for(self, entry: TraceEntry, traffic: Traffic) -> Prompt:
-        """What an entry of a trace asks. Raises DatasetError, as `next_prompt`."""
+        """What an entry of a trace asks. Raises as `next_prompt`."""
         if entry.prompt is not None:
-            return entry.prompt
+            return traffic.supply.of_trace(entry.prompt)
         if entry.input_tokens is None:
             prompt = self.next_prompt(traffic)
         else:
-            prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
-        return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens)
+            try:
+                prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
+            except DatasetError as error:
+                self._cannot_go_on(error)
+                raise
+        return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens or prompt.output_tokens)
 
     def shed(self, user_class: str, name: str, due: int) -> None:
         """The row of a task that was due and is not begun, in monotonic nanoseconds."""
@@ -262,14 +270,14 @@ class Run:
         self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
         for traffic in self._traffic.values():
             traffic.supply.close()
+        if self._trace is not None:
+            self._trace.close()  # what it has left out goes into the last batch, too
         cut = self.recorder.finish()
         for client in self._clients:
             client.close()
         self.transport.close()
         if self.open_loop is not None:
             self.open_loop.cut(block=False)
-        if self._trace is not None:
-            self._trace.close()
         return cut
 
     def _open_trace(self) -> Trace | None:

@@ -80,18 +80,19 @@ class Supply:
         assert self._made is not None
         prompt = self._made.next()
         options = self._options
-        if options.system_prompt is not None:
-            tokens = self.tokenizer.count(options.system_prompt)
-            prompt = headed(prompt, Prefix(options.system_prompt, tokens, tokens))
-        elif options.unique_prompts:
-            return structs.replace(prompt, prefix_tokens=0)
-        return self._dressed(prompt)
+        if options.unique_prompts and options.system_prompt is None:
+            return structs.replace(prompt, prefix_tokens=0)  # it begins with an id already
+        return self._dressed(self._with_system(prompt))
 
     def of_length(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
         """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on meanwhile.
         Raises WritingError."""
         made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, (line, tokens, blocks))
-        return self._dressed(made)
+        return self.of_trace(made)
+
+    def of_trace(self, prompt: Prompt) -> Prompt:
+        """A trace's own text as the options want it."""
+        return self._dressed(self._with_system(prompt))
 
     def of(self, prompt: str | Prompt | Sequence[Message]) -> Prompt:
         """A user's own text as the options want it. Messages stay as they are: they may go on from others."""
@@ -119,6 +120,13 @@ class Supply:
     @functools.cached_property
     def _replayed(self) -> Replayed:
         return Replayed(writer_by(self.tokenizer), seed=self._options.seed)
+
+    def _with_system(self, prompt: Prompt) -> Prompt:
+        system = self._options.system_prompt
+        if system is None:
+            return prompt
+        tokens = self.tokenizer.count(system)
+        return headed(prompt, Prefix(system, tokens, tokens))
 
     def _dressed(self, prompt: Prompt) -> Prompt:
         if self._prefixes is not None:

@@ -220,6 +220,8 @@ class ChatUser(User):
                 gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
         finally:
             run.part.settle(reserved, cost(records))
+            if run.open_loop is not None and pace is self._own_pace:  # of no task: nobody else would end it
+                self._end_work(pace)
         return reply
 
     def _rest(self, run: Run) -> NoReturn:
@@ -254,6 +256,7 @@ class ChatUser(User):
             self._run = run
         self._planned_start()
         if self._run is not None and self._run.open_loop is not None and not self._run.stopping:
+            self._end_work(self._own_pace)
             self._state = LOCUST_STATE_WAITING  # so that Locust ends it at once
             self._run.open_loop.serve(self)
 
@@ -331,9 +334,14 @@ class ChatUser(User):
             if _PACE.get() is None or run is None or run.open_loop is None:
                 super().wait()  # type: ignore[no-untyped-call]
             else:
-                self._think(run.open_loop.sleep)
+                self._think(self._sleep_in_task)
         finally:
             pace.holding = False
+
+    def _sleep_in_task(self, seconds: float) -> None:
+        run = self._current_run()
+        if run.open_loop is not None and run.open_loop.ends_within(seconds):
+            raise StopUser("the run is over")
 
     def _wait_time(self) -> float:
         """Do the waiting that Locust asks the length of, to see how late it ends; what is left to wait is nothing."""

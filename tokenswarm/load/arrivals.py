@@ -102,6 +102,11 @@ class Stream:
         self._overdue: deque[Arrival] = deque()
 
     @property
+    def users(self) -> int:
+        """Whom the arrivals belong to now, from 0 on."""
+        return self._users
+
+    @property
     def due(self) -> int | None:
         """As `Schedule` has it."""
         return self._overdue[0].at if self._overdue else self._next()
@@ -134,10 +139,11 @@ class Share:
     of it, and each has it once."""
 
     def __init__(self, stream: Stream, before: int, own: int, since: int) -> None:
-        """The users numbered from `before` on, `own` of them; arrivals before `since` are not asked for."""
+        """The users numbered from `before` on, `own` of them; arrivals before `since` are not asked for. None of them
+        is among the stream's users where `before` was counted when others had not left yet."""
         self._stream = stream
         self._before, self._own = before, own
-        self._next = self._find(since) if own > 0 else None
+        self._next = self._find(since) if own > 0 and before < stream.users else None
 
     @property
     def due(self) -> int | None:

@@ -1,5 +1,5 @@
 """The open loop of one process: one greenlet sleeps to each instant of the schedule and begins the whole task then, in
-a greenlet of its own, whoever still waits for a reply. Not here: which instants those are (arrivals.py).
+a greenlet of its own, whoever still waits for a reply. Not here: which instants those are (arrivals.py), and Locust.
 
 While users come and go, each process has a schedule of its own, at its own users' rate. Once all are there, all
 processes follow the same one, each for its own users, so that together they are exactly the process that was asked for.
@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 import gevent
 from gevent.event import Event
 from gevent.pool import Group
-from locust.exception import StopUser
 
 from tokenswarm.errors import OptionError
 from tokenswarm.load import arrivals
@@ -101,10 +100,9 @@ class OpenLoop:
             self._sources.remove(source)
             self._rate_changed()
 
-    def sleep(self, seconds: float) -> None:
-        """Of a task that thinks. Raises StopUser if the run stops meanwhile."""
-        if self._over.wait(seconds):
-            raise StopUser("the run is over")
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long, as a task that thinks does. Whether the run stops meanwhile."""
+        return bool(self._over.wait(seconds))
 
     # The schedule
 
@@ -125,7 +123,7 @@ class OpenLoop:
             places = _share(self._most_open, step.before, own, step.users)
             self._coming = since, Share(everybody, step.before, own, since), places
         elif self._trace is not None:
-            self._coming = at, self._replay(self._trace, at), self._places
+            self._begin_replay(self._trace, at)
             self._trace = None
         self._changed.set()
 
@@ -136,11 +134,16 @@ class OpenLoop:
         self._ramp = Stream(gap, seed, users, users * self._rate, time.monotonic_ns())
         self._schedule = self._ramp
 
-    def _replay(self, trace: Iterator[TraceEntry], begin: int) -> Replay:
+    def _begin_replay(self, trace: Iterator[TraceEntry], begin: int) -> None:
         worker, workers = self._place.worker, self._place.workers
         if worker >= workers:  # it came later: every entry is somebody's already
-            return Replay(iter(()), begin, self._scale, 0, 1)
-        return Replay(trace, begin, self._scale, worker, workers)
+            trace, worker, workers = iter(()), 0, 1
+        try:
+            replay = Replay(trace, begin, self._scale, worker, workers)
+        except Exception as error:  # a bad entry before this process's first one
+            self._cannot_go_on(error)
+        else:
+            self._coming = begin, replay, self._places
 
     def _rate_changed(self) -> None:
         if self._ramp is not None:
@@ -154,8 +157,11 @@ class OpenLoop:
         try:
             self._begin_one_after_another()
         except Exception as error:
-            _log.exception("The open loop has ended.")
-            self._fail(f"No more tasks can be begun: {error}")
+            self._cannot_go_on(error)
+
+    def _cannot_go_on(self, error: Exception) -> None:
+        _log.error("The open loop has ended.", exc_info=error)
+        self._fail(f"No more tasks can be begun: {error}")
 
     def _begin_one_after_another(self) -> None:
         while True:

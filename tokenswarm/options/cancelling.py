@@ -78,6 +78,9 @@ def problems(options: Options) -> Iterator[str]:
             yield f"--patience needs a stream, and {why}; use --cancel-after with a time"
         if options.cancel_after is not None and options.cancel_after.tokens:
             yield f"--cancel-after with tokens needs a stream, and {why}; use a time"
+    leaves, most = options.cancel_after, options.request_timeout
+    if leaves is not None and not leaves.tokens and leaves.low >= most:
+        yield f"--cancel-after {leaves.low:g} s can never be reached: --request-timeout is {most:g} s"
     limits = {"--request-timeout": options.request_timeout, "--first-token-timeout": options.first_token_timeout}
     for name, limit in limits.items():
         if options.patience is not None and limit is not None and options.patience >= limit:

@@ -51,3 +51,5 @@ def problems(options: Options) -> Iterator[str]:
         yield "--dataset-column says where in a --dataset FILE the prompts are: name the file too"
     if options.dataset_once and options.dataset_order == SAMPLED:
         yield f"--dataset-once with --dataset-order {SAMPLED}: what is drawn anew is not asked once; take shuffled"
+    if options.dataset_once and options.input_tokens is not None:
+        yield "--dataset-once: there is no end to prompts that --input-tokens makes up; end the run by --requests"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tokenswarm.errors import OptionError
 from tokenswarm.options.entry import Option, Read, Reader, on, one_of
-from tokenswarm.options.values import Options
+from tokenswarm.options.values import Ended, Options
 from tokenswarm.slo import GOODPUT_EXAMPLE, SLO_EXAMPLE, parse_goodput, parse_slo
 
 _FAIL_ON: Final = ("degraded", "invalid", "errors", "slo")
@@ -57,3 +57,5 @@ def problems(options: Options) -> Iterator[str]:
     """What contradicts itself."""
     if options.find_capacity and options.slo is None:
         yield f"--find-capacity needs --slo: which goals should the load keep? For example --slo '{SLO_EXAMPLE}'"
+    if options.find_capacity and isinstance(options.warmup, Ended):
+        yield "--find-capacity: each level settles for a time, not for requests; write --warmup 10s, or leave it out"

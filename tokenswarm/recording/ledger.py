@@ -148,13 +148,15 @@ class Ledger:
         `gone`: whether nothing is to be expected from that seat. `spawned`: all users that were asked for are there, so
         that whoever has none gets none.
         """
+        ended = [seat for seat in self if seat.drained]
+        if not ended:  # as nearly always: then nobody need be looked for
+            return "", []
         here = [seat for seat in self if not gone(seat)]
         at_work = [seat for seat in here if not seat.drained]
         idle = [
             seat for seat in at_work if spawned and seat.worker.batches and not seat.users and not seat.totals.started
         ]
-        ended = [seat for seat in self if seat.drained]
-        if not ended or len(at_work) > len(idle):
+        if len(at_work) > len(idle):
             return "", []
         return max(ended, key=lambda seat: seat.totals.started).through, idle
 

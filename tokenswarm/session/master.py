@@ -211,7 +211,8 @@ class MasterSession(Session):
             return
         if seat is not None:
             book.ready(seat, ready.model, ready.clock)
-            self._tell_step(book.step, msg.node_id)
+            # Who comes while all users are there takes over some of the others'.
+            self._tell_step(book.step, "" if book.step.reached else msg.node_id)
 
     def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
         if seat is not None and not seat.worker.batches:

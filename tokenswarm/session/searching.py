@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from locust import LoadTestShape
+from locust.runners import STATE_INIT, MasterRunner
 
 from tokenswarm.errors import OptionError
 from tokenswarm.load import arrivals
@@ -14,6 +15,7 @@ from tokenswarm.load.capacity import Search
 from tokenswarm.load.observing import ended
 from tokenswarm.load.words import answer_line, probe_line
 from tokenswarm.options import DEFAULT_STOP_TIMEOUT, Options
+from tokenswarm.options.classes import own_options
 from tokenswarm.recording.book import Book
 from tokenswarm.recording.messages import Batch
 from tokenswarm.slo import parse_slo
@@ -47,10 +49,17 @@ class CapacityShape(LoadTestShape):
         self._told = 0
         self._marked: Any = None
 
+    def reset_time(self) -> None:
+        """As Locust has it: a run begins, and its search."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self._book = self._search = None
+
     def tick(self) -> tuple[int, float] | None:
         """(users, spawn rate); None when the search is over."""
         book = self._current_book()
         if book is None:
+            if isinstance(self.runner, MasterRunner) and self.runner.state == STATE_INIT:
+                self.runner.shape_last_tick = None  # no worker was there yet: it would not ask again for the same
             return (1, self._rate(1)) if self._book is None else None
         if book is not self._book:
             self._begin(book)
@@ -119,7 +128,7 @@ def install(
     if (headless or environment.parsed_options.autostart) and not environment.parsed_options.num_users:
         raise OptionError("--find-capacity needs --users: how many may it try at the most?")
     _rate_per_user(options)
-    _ask_for_fresh_prompts(environment.parsed_options)
+    _ask_for_fresh_prompts(environment)
     if environment.stop_timeout == DEFAULT_STOP_TIMEOUT:  # an overload is to drain, not to be cut
         environment.stop_timeout = options.request_timeout
     shape = environment.shape_class = CapacityShape(environment, current_book, options)
@@ -136,8 +145,10 @@ def _rate_per_user(options: Options) -> float | None:
     return options.rate_per_user if kind.open else None
 
 
-def _ask_for_fresh_prompts(given: Any) -> None:
+def _ask_for_fresh_prompts(environment: Any) -> None:
     """A level that is sent what the level before was sent would be answered from a cache. A dataset, and prefixes in
     common, are left as they are: they are meant so."""
-    if not given.dataset and not given.shared_prefix_tokens:
+    given = environment.parsed_options
+    of_classes = [option for user in environment.user_classes for option in own_options(user)]
+    if not (given.dataset or given.shared_prefix_tokens or {"dataset", "shared_prefix_tokens"} & {*of_classes}):
         given.unique_prompts = True

@@ -252,7 +252,8 @@ class ReplyState:
             self.error = self.error or error
         except Exception as error:  # in the event loop's own callback nobody else would end this request
             self.error = self.error or RequestError("malformed", f"a reply of an unknown shape: {error!r}", self.status)
-        self._finish(at if self._done_at is None else self._done_at)
+        if not self.finished:
+            self._finish(at if self._done_at is None else self._done_at)
 
     # What the events mean
 
@@ -310,7 +311,7 @@ class ReplyState:
             if left is not None and self._done_at is None and (said := self._decoder.decode(left)) is not None:
                 self._take(said)
                 self.read_ended(self._at)
-        if self.error is not None:
+        if self.error is not None or self.finished:  # it was the last chunk that the user stayed for
             return
         output = bool(self.text or self.reasoning or self.tool or self.vectors)
         if not output and self.finish_reason is None:
