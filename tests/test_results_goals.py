@@ -61,6 +61,13 @@ def test_objectives_count_every_request_that_was_due(tmp_path: Path) -> None:
     assert found["attained"] is False
 
 
+def test_no_time_at_all_between_tokens_is_a_time_and_not_one_that_never_came(tmp_path: Path) -> None:
+    records = maker.closed_loop(change=lambda record, _: setattr(record, "tpot_ms", 0.0))
+    found = summarise.summarise(read.load(maker.write(tmp_path, records, STEADY, options={"slo": "tpot_p95<50ms"})))
+    (tpot,) = found["slo"]["objectives"]
+    assert (tpot["value"], tpot["beyond"], tpot["attained"]) == (0.0, False, True)
+
+
 def test_goodput_is_what_kept_to_all_limits_a_second_and_of_all_due(tmp_path: Path) -> None:
     found = summary(tmp_path, goodput="ttft<500ms tpot<50ms e2e<10s")["goodput"]
     assert (found["good"], found["due"]) == (888, 952)

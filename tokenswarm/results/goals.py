@@ -93,7 +93,8 @@ def _judge(objective: Objective, rows: pd.DataFrame, run: Run) -> dict[str, Any]
         values.append(_worth(figure, objective.metric))
     share = misses / counted if counted else None
     value = share if objective.limit is None else value_at(sorted(values), objective)
-    beyond = value is not None and objective.limit is not None and value in (math.inf, 0.0)
+    never = 0.0 if objective.metric in SPEEDS else math.inf
+    beyond = objective.limit is not None and value == never
     return {
         "objective": objective.text,
         "metric": objective.metric,
