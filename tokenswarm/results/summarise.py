@@ -358,7 +358,7 @@ def _windows(run: Run, phases: Phases, due: flow.Floats) -> list[dict[str, Any]]
                 "start": window.start,
                 "end": window.end,
                 "users": window.users,
-                "step": None if phases.whole_run else window.step,
+                "step": window.step if phases.steps and not phases.whole_run else None,
                 "requests": _statuses(rows),
                 "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
                 "tpot_ms": distribution.of(column(ok, "tpot_ms")),
