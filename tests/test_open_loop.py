@@ -220,12 +220,11 @@ def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     trace.write_text("".join(json.dumps({"timestamp": at, "prompt": text}) + "\n" for at, text in entries))
     options = ("-u", "3", "-r", "10", "-t", "60s", "--arrivals", f"trace:{trace}", "--time-scale", "2", *SHORT)
     with simulator(folder) as server:
-        run = headless(folder, server.url, *options, "--save-responses")
+        run = headless(folder, server.url, *options, "--save-responses", "--system-prompt", "Be brief.")
     assert run.json("run.json")["ended_by"] == "trace"
-    asked = {
-        line["id"]: line["messages"][-1]["content"]
-        for line in map(json.loads, (run.run_dir / "responses.jsonl").read_text().splitlines())
-    }
+    lines = [json.loads(line) for line in (run.run_dir / "responses.jsonl").read_text().splitlines()]
+    asked = {line["id"]: line["messages"][-1]["content"] for line in lines}
+    assert {line["messages"][0]["content"] for line in lines} == {"Be brief."}
     rows = sorted(run.rows(), key=lambda row: float(row["intended_time"]))
     begin = float(rows[0]["intended_time"])
     assert [float(row["intended_time"]) - begin for row in rows] == pytest.approx([0.0, 0.2, 0.2, 1.0], abs=1e-5)

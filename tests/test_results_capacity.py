@@ -30,7 +30,7 @@ def test_figures_are_those_of_the_level_that_passed_and_of_no_step(tmp_path: Pat
 
 
 def test_where_nothing_passed_it_does_not_claim_so(tmp_path: Path) -> None:
-    answer = {"why": "nothing", "users": None, "failed_users": 1}
+    answer = {"why": "nothing passes", "users": None, "failed_users": 1}
     found = searched(tmp_path, answer, probe(0, 1, "fail", 10, 20))
     assert found["requests"]["cohort"]["due"] == 10 * 20
     assert "Everything below is of all levels that were tried, since none passed." in console.table(found)

@@ -191,7 +191,7 @@ class Run:
     def prompt_for(self, entry: TraceEntry, traffic: Traffic) -> Prompt:
         """What an entry of a trace asks. Raises DatasetError, as `next_prompt`."""
         if entry.prompt is not None:
-            return entry.prompt
+            return traffic.supply.completed(entry.prompt)
         if entry.input_tokens is None:
             prompt = self.next_prompt(traffic)
         else:

@@ -79,19 +79,23 @@ class Supply:
             return self._dressed(self._source.next())
         assert self._made is not None
         prompt = self._made.next()
-        options = self._options
-        if options.system_prompt is not None:
-            tokens = self.tokenizer.count(options.system_prompt)
-            prompt = headed(prompt, Prefix(options.system_prompt, tokens, tokens))
-        elif options.unique_prompts:
-            return structs.replace(prompt, prefix_tokens=0)
+        if self._options.unique_prompts and self._options.system_prompt is None:
+            return structs.replace(prompt, prefix_tokens=0)  # it has its id already
+        return self.completed(prompt)
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """What a trace or its lengths say, with all that the options put before it."""
+        system = self._options.system_prompt
+        if system is not None:
+            tokens = self.tokenizer.count(system)
+            prompt = headed(prompt, Prefix(system, tokens, tokens))
         return self._dressed(prompt)
 
     def of_length(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
         """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on meanwhile.
         Raises WritingError."""
         made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, (line, tokens, blocks))
-        return self._dressed(made)
+        return self.completed(made)
 
     def of(self, prompt: str | Prompt | Sequence[Message]) -> Prompt:
         """A user's own text as the options want it. Messages stay as they are: they may go on from others."""
