@@ -164,8 +164,11 @@ class Run:
     def next_prompt(self, traffic: Traffic) -> Prompt:
         """The next prompt of the workload. Raises DatasetError where there can be none, and Exhausted where each was
         given once; the run then ends."""
+        return self._given(traffic.supply.next)
+
+    def _given(self, prompt: Callable[[], Prompt]) -> Prompt:
         try:
-            return traffic.supply.next()
+            return prompt()
         except Exhausted:
             self.part.use_up(DATASET)
             raise
@@ -190,12 +193,13 @@ class Run:
 
     def prompt_for(self, entry: TraceEntry, traffic: Traffic) -> Prompt:
         """What an entry of a trace asks. Raises DatasetError, as `next_prompt`."""
+        supply = traffic.supply
         if entry.prompt is not None:
-            return traffic.supply.completed(entry.prompt)
+            return self._given(partial(supply.completed, entry.prompt))
         if entry.input_tokens is None:
             prompt = self.next_prompt(traffic)
         else:
-            prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
+            prompt = self._given(partial(supply.of_length, entry.line, entry.input_tokens, entry.hash_ids))
         return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens)
 
     def shed(self, user_class: str, name: str, due: int) -> None:
