@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import run_directory_maker as maker
 
-from tokenswarm.results import read, summarise
+from tokenswarm.results import read, summarise, wording
 from tokenswarm.results.distribution import of, unsure
 
 RAMP = (10, 2, 60, 60)
@@ -269,6 +269,7 @@ def test_a_worker_that_the_master_lost_is_invalid_and_the_window_before_it_is_ke
     found = summary(healthy(tmp_path, workers=workers, boundaries=bounds))
     assert rules(found)["worker_lost"] == "invalid"
     assert [window["end"] - maker.T0 for window in found["phases"]["windows"]] == [40]
+    assert wording.what_ran(found).startswith("10 users, closed loop")
 
 
 @pytest.mark.parametrize(("uncertainty", "level"), [(49.0, None), (51.0, "degraded")])
