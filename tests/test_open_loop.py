@@ -217,11 +217,14 @@ def test_task_sets_are_refused_before_any_load(tmp_path: Path, quick_simulator: 
 def a_trace_is_replayed_at_its_times(folder: Path) -> None:
     entries = [(0.0, "zero"), (0.4, "one"), (0.4, "two"), (2.0, "three")]
     trace = folder / "trace.jsonl"
-    trace.write_text("".join(json.dumps({"timestamp": at, "prompt": text}) + "\n" for at, text in entries))
+    text = "".join(json.dumps({"timestamp": at, "prompt": text}) + "\n" for at, text in entries)
+    trace.write_text(text + "no JSON\n")
     options = ("-u", "3", "-r", "10", "-t", "60s", "--arrivals", f"trace:{trace}", "--time-scale", "2", *SHORT)
     with simulator(folder) as server:
         run = headless(folder, server.url, *options, "--save-responses", "--system-prompt", "Be brief.")
     assert run.json("run.json")["ended_by"] == "trace"
+    (problem,) = run.json("run.json")["problems"]
+    assert "Bad lines of the trace that were left out: 1. trace.jsonl, line 5: not JSON" in problem
     lines = [json.loads(line) for line in (run.run_dir / "responses.jsonl").read_text().splitlines()]
     asked = {line["id"]: line["messages"][-1]["content"] for line in lines}
     assert {line["messages"][0]["content"] for line in lines} == {"Be brief."}

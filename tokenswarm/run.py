@@ -266,14 +266,14 @@ class Run:
         self.recorder.through, self.recorder.drained = self.part.through, self.part.drained
         for traffic in self._traffic.values():
             traffic.supply.close()
+        if self._trace is not None:  # before the last batch: it tells what was left out
+            self._trace.close()
         cut = self.recorder.finish()
         for client in self._clients:
             client.close()
         self.transport.close()
         if self.open_loop is not None:
             self.open_loop.cut(block=False)
-        if self._trace is not None:
-            self._trace.close()
         return cut
 
     def _open_trace(self) -> Trace | None:
