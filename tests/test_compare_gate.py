@@ -73,6 +73,14 @@ def test_too_few_requests_decide_nothing_however_far_the_interval_lies() -> None
     assert judged("ttft_p95 +10%", few, POSSIBLE) == (UNDECIDED, True)
 
 
+def test_a_change_of_many_powers_of_ten_is_told_too() -> None:
+    """Gaps of a microsecond, where a proxy had kept the whole reply back, against gaps of 0.2 s."""
+    found = comparison("tpot_p95", (2e5, 1.9e5, 2.1e5))
+    told = gate.judge(gate.parse("tpot_p95 +10%"), found)
+    assert told.outcome == FAILED
+    assert told.said.startswith("+20,000,000 % [")
+
+
 def test_what_was_not_measured_fails() -> None:
     assert judged("ttft_p95 +10%", comparison("ttft_p95", None)) == (UNJUDGED, True)
 

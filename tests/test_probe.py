@@ -109,3 +109,10 @@ def test_rows_are_read_as_workers_send_them() -> None:
     assert (first.status, first.start, first.end, first.before_sent_ms) == ("ok", 5.5, 7.5, 1.5)
     assert first.figures == {"ttft_ms": 12.5, "tpot_ms": 20.0}
     assert (second.status, second.start, second.end, second.before_sent_ms) == ("shed", 6.0, 6.0, None)
+
+
+def test_a_retry_is_no_lateness_of_our_own() -> None:
+    late, again = (RequestRecord(id=str(n), status="ok", start_time=5.0, queue_ms=700.0) for n in range(2))
+    again.parent = "0"
+    first, second = ended(csv_rows([late, again]).encode())
+    assert (first.figures, second.figures) == ({"queue_ms": 700.0}, {})

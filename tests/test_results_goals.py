@@ -61,6 +61,13 @@ def test_objectives_count_every_request_that_was_due(tmp_path: Path) -> None:
     assert found["attained"] is False
 
 
+def test_no_time_at_all_between_tokens_is_a_time_and_not_one_that_never_came(tmp_path: Path) -> None:
+    records = maker.closed_loop(change=lambda record, _: setattr(record, "tpot_ms", 0.0))
+    found = summarise.summarise(read.load(maker.write(tmp_path, records, STEADY, options={"slo": "tpot_p95<50ms"})))
+    (tpot,) = found["slo"]["objectives"]
+    assert (tpot["value"], tpot["beyond"], tpot["attained"]) == (0.0, False, True)
+
+
 def test_goodput_is_what_kept_to_all_limits_a_second_and_of_all_due(tmp_path: Path) -> None:
     found = summary(tmp_path, goodput="ttft<500ms tpot<50ms e2e<10s")["goodput"]
     assert (found["good"], found["due"]) == (888, 952)
@@ -87,6 +94,35 @@ def test_what_no_request_has_a_figure_for_is_neither_met_nor_missed(tmp_path: Pa
     assert [each["attained"] for each in found["slo"]["objectives"]] == [None, True]
     assert found["slo"]["attained"] is None
     assert (found["goodput"]["per_s"], found["goodput"]["share"]) == (None, None)
+
+
+@pytest.mark.parametrize("status", ["failed", "shed"])
+def test_where_nothing_went_well_goodput_is_0_and_not_unknown(tmp_path: Path, status: str) -> None:
+    def fail(record: Any, _: int) -> None:
+        record.status, record.ttft_ms, record.tpot_ms = status, None, None
+
+    options = {"slo": "ttft_p95<1s error_rate<1%", "goodput": "ttft<500ms"}
+    records = maker.closed_loop(change=fail)
+    found = summarise.summarise(read.load(maker.write(tmp_path, records, STEADY, options=options)))
+    assert (found["goodput"]["good"], found["goodput"]["per_s"], found["goodput"]["share"]) == (0, 0.0, 0.0)
+    assert found["goodput"]["due"] == 960
+    assert [each["attained"] for each in found["slo"]["objectives"]] == [False, False]
+
+
+def test_what_was_cut_is_as_old_as_its_goal_counts(tmp_path: Path) -> None:
+    """Due 400 ms before it could start, cut 200 ms after: late by when it was due, and not by when it started."""
+
+    def cut(record: Any, _: int) -> None:
+        record.status, record.ttft_ms, record.ttft_due_ms = "incomplete", None, None
+        record.start_time = record.intended_time + 0.4
+        record.end_time = record.start_time + 0.2
+
+    options = {"slo": "ttft_p95<500ms ttft_due_p95<500ms"}
+    records = maker.closed_loop(change=cut)
+    found = summarise.summarise(read.load(maker.write(tmp_path, records, STEADY, options=options)))
+    started, due = found["slo"]["objectives"]
+    assert (started["counted"], due["counted"], due["misses"]) == (0, 960, 960)
+    assert due["value"] == pytest.approx(600.0, abs=0.01)
 
 
 def test_without_goals_there_is_nothing(tmp_path: Path) -> None:

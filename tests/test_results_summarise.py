@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import run_directory_maker as maker
 
-from tokenswarm.results import read, summarise
+from tokenswarm.results import read, summarise, wording
 from tokenswarm.results.distribution import of, unsure
 
 RAMP = (10, 2, 60, 60)
@@ -230,6 +230,16 @@ def test_an_open_loop_is_judged_by_what_was_shed_and_by_its_lag(tmp_path: Path) 
     assert rules(found) == {"schedule_lag": "invalid", "sent_share": "degraded"}
 
 
+def test_a_retry_is_no_lateness_of_the_client(tmp_path: Path) -> None:
+    def again(record: maker.Record, index: int) -> None:
+        if index % 20 == 0:
+            record.parent, record.queue_ms = f"r{index + 1}", 700.0
+
+    load = {"arrivals": "poisson", "users": 10, "spawn_rate": 1, "run_time": 60}
+    found = summary(maker.write(tmp_path, maker.closed_loop(change=again), maker.boundaries(*RAMP), load=load))
+    assert "schedule_lag" not in rules(found)
+
+
 def test_a_killed_run_with_requests_in_flight_is_invalid_and_counts_them(tmp_path: Path) -> None:
     done = maker.closed_loop(users=10, seconds=50)
     cut = [maker.request(10_000 + i, 50, 0.1, 5.5, worker=i % 2) for i in range(10)]
@@ -259,6 +269,7 @@ def test_a_worker_that_the_master_lost_is_invalid_and_the_window_before_it_is_ke
     found = summary(healthy(tmp_path, workers=workers, boundaries=bounds))
     assert rules(found)["worker_lost"] == "invalid"
     assert [window["end"] - maker.T0 for window in found["phases"]["windows"]] == [40]
+    assert wording.what_ran(found).startswith("10 users, closed loop")
 
 
 @pytest.mark.parametrize(("uncertainty", "level"), [(49.0, None), (51.0, "degraded")])

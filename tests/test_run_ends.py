@@ -102,6 +102,21 @@ def test_two_workers_send_exactly_what_was_asked_for_together(tmp_path: Path, qu
     assert ended_with_its_last_request(run)
 
 
+def test_two_workers_ask_each_line_of_a_dataset_once_and_then_the_run_ends(
+    tmp_path: Path, quick_simulator: Running
+) -> None:
+    dataset = tmp_path / "lines.txt"
+    dataset.write_text("".join(f"line {number}\n" for number in range(41)))
+    options = ("--dataset", str(dataset), "--dataset-once", "--dataset-order", "shuffled", "--save-responses")
+    run = headless(tmp_path, quick_simulator.url, "-u", "5", "-r", "5", *options, *processes(2))
+    lines = map(json.loads, (run.run_dir / "responses.jsonl").read_text().splitlines())
+    asked = [line["messages"][-1]["content"] for line in lines]
+    assert sorted(asked) == sorted(f"line {number}" for number in range(41))
+    assert {row["worker"] for row in run.rows()} == {"0", "1"}
+    assert run.json("run.json")["ended_by"] == "dataset"
+    assert ended_with_its_last_request(run)
+
+
 def test_a_lost_workers_share_is_missing_and_the_others_end_the_run(tmp_path: Path) -> None:
     with (
         simulator(tmp_path, "--output-tokens", "20", "--decode-base", "5") as server,

@@ -97,6 +97,14 @@ def test_an_error_rate_counts_what_ended_by_itself() -> None:
     assert [errors.missed_by(status, None) for status in statuses] == [False, True, True, True, None, None]
 
 
+@pytest.mark.parametrize(("rank", "requests"), [("90", 10), ("95", 20), ("99", 100), ("99.9", 1000)])
+def test_a_share_of_exactly_what_is_allowed_is_a_miss_and_the_value_says_so(rank: str, requests: int) -> None:
+    (objective,) = parse_slo(f"ttft_p{rank}<500ms")
+    values = [*[100.0] * (requests - 1), 600.0]
+    assert not 1 / requests < objective.allowed
+    assert value_at(values, objective) == 600.0
+
+
 def test_the_value_keeps_the_limit_exactly_if_the_share_that_misses_is_allowed() -> None:
     objective = Objective(text="", limit=TTFT, allowed=0.05)
     for misses in (0, 4, 5, 6):

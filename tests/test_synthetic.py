@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from tokenswarm.errors import WritingError
-from tokenswarm.workload import lengths
+from tokenswarm.workload import lengths, synthetic
 from tokenswarm.workload.ahead import READY, Ahead
 from tokenswarm.workload.prompts import Prompt
 from tokenswarm.workload.synthetic import Prefixes, Replayed, Synthetic, headed, made_unique
@@ -61,6 +61,14 @@ def test_a_pool_is_the_same_for_all_workers() -> None:
     assert len({prefix.text for prefix in first}) == 5
     assert [prefix.text for prefix in first] != [prefix.text for prefix in second], "each draws for itself"
     assert {(prefix.tokens, prefix.shared, ESTIMATE.count(prefix.text)) for prefix in first} == {(40, 40, 40)}
+
+
+def test_a_large_pool_is_not_kept_in_memory_and_stays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Prefixes(WRITER, 40, pool=30, seed=3, worker=0)
+    monkeypatch.setattr(synthetic, "KEPT_TOKENS", 80)
+    forgetful = Prefixes(WRITER, 40, pool=30, seed=3, worker=0)
+    assert [forgetful.next() for _ in range(200)] == [kept.next() for _ in range(200)]
+    assert forgetful._pooled.cache_info().currsize == 2
 
 
 def test_the_share_has_a_prefix_of_the_pool_and_the_others_one_that_never_was() -> None:

@@ -164,18 +164,18 @@ class Run:
     def next_prompt(self, traffic: Traffic) -> Prompt:
         """The next prompt of the workload. Raises DatasetError where there can be none, and Exhausted where each was
         given once; the run then ends."""
+        return self._given(traffic.supply.next)
+
+    def _given(self, prompt: Callable[[], Prompt]) -> Prompt:
         try:
-            return traffic.supply.next()
+            return prompt()
         except Exhausted:
             self.part.use_up(DATASET)
             raise
         except DatasetError as error:
-            self._cannot_go_on(error)
+            self.stop()
+            self.recorder.give_up(str(error))
             raise
-
-    def _cannot_go_on(self, error: DatasetError) -> None:
-        self.stop()
-        self.recorder.give_up(str(error))
 
     def take(self, messages: Sequence[Message], generation: Generation) -> Reserved | None:
         """Let a request through, which may have to wait for others to end. None: there is nothing left to send."""
@@ -199,11 +199,7 @@ class Run:
         if entry.input_tokens is None:
             prompt = self.next_prompt(traffic)
         else:
-            try:
-                prompt = traffic.supply.of_length(entry.line, entry.input_tokens, entry.hash_ids)
-            except DatasetError as error:
-                self._cannot_go_on(error)
-                raise
+            prompt = self._given(partial(traffic.supply.of_length, entry.line, entry.input_tokens, entry.hash_ids))
         return msgspec.structs.replace(prompt, output_tokens=entry.output_tokens or prompt.output_tokens)
 
     def shed(self, user_class: str, name: str, due: int) -> None:

@@ -154,7 +154,8 @@ def _objective(term: str) -> Objective:
     if not 0.0 < float(rank) < 100.0:
         raise ValueError("a percentile lies between 0 and 100")
     share = float(rank) / 100
-    allowed = share if metric in SPEEDS else 1.0 - share
+    # Rounded, since 1.0 - 0.95 is a bit more than 0.05: exactly 5 % would then be fewer than that.
+    allowed = round(share if metric in SPEEDS else 1.0 - share, 12)
     return Objective(text=term, limit=_limited(metric, side, match["limit"], f"_p{rank}", term), allowed=allowed)
 
 

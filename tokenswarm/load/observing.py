@@ -24,10 +24,13 @@ def ended(rows: bytes) -> Iterator[Ended]:
         if not start:
             continue
         before = [cells[at] for at in _BEFORE_SENT_AT if cells[at]]
+        figures = {name: float(cells[at]) for name, at in _FIGURES_AT if cells[at]}
+        if cells[_AT["parent"]]:  # a retry is due when its request was: what it waited for is no lateness of ours
+            figures.pop("queue_ms", None)
         yield Ended(
             status=cells[_AT["status"]],
             start=float(start),
             end=float(cells[_AT["end_time"]] or start),
-            figures={name: float(cells[at]) for name, at in _FIGURES_AT if cells[at]},
+            figures=figures,
             before_sent_ms=sum(map(float, before)) if before else None,
         )

@@ -45,7 +45,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     start: float
     end: float
     figures: dict[str, float]
-    """The columns of `slo.COLUMNS` that are not empty, and `ttft_low_ms` and `queue_ms`."""
+    """The columns of `slo.COLUMNS` that are not empty, and `ttft_low_ms` and, but of a retry, `queue_ms`."""
     before_sent_ms: float | None = None
 
 

@@ -76,13 +76,20 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer | None = None
 
     @property
-    def headline(self) -> list[Probe]:
-        """The levels that the run's figures are of: the answer's own; all that were measured where there is none."""
-        measured = [
-            each for each in self.probes if each.measured_from and each.until and each.until > each.measured_from
-        ]
+    def measured(self) -> list[Probe]:
+        """Those that settled and were looked at."""
+        return [each for each in self.probes if each.measured_from and each.until and each.until > each.measured_from]
+
+    @property
+    def passed(self) -> list[Probe]:
+        """Those of the answer's own level; none where nothing passed."""
         users = self.answer.users if self.answer else None
-        return [each for each in measured if each.users == users and each.decision == "pass"] or measured
+        return [each for each in self.measured if each.users == users and each.decision == "pass"]
+
+    @property
+    def headline(self) -> list[Probe]:
+        """Those that the run's figures are of."""
+        return self.passed or self.measured
 
 
 def figures(capacity: Capacity | None) -> dict[str, Any] | None:

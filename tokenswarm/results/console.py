@@ -91,7 +91,10 @@ def _capacity(summary: dict[str, Any]) -> list[str]:
         return []
     searched = msgspec.convert(found, capacity.Capacity)
     lines = _wrapped(found["text"], "Capacity: ") + aligned(capacity.table(searched))
-    return [*lines, "Everything below is of the level that passed."] if searched.headline else lines
+    if not searched.headline:
+        return lines
+    of = "the level that passed" if searched.passed else "all levels that were tried, since none passed"
+    return [*lines, f"Everything below is of {of}."]
 
 
 def _requests(summary: dict[str, Any]) -> list[str]:

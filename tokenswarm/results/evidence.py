@@ -155,7 +155,7 @@ def _load(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any
         return
     if _open_loop(run):
         yield Measured(rule="sent_share", value=float((cohort["status"] != "shed").mean()))
-        lag = cohort["queue_ms"].dropna()
+        lag = cohort.loc[cohort["parent"] == "", "queue_ms"].dropna()  # a retry is due when its request was
         if len(lag):
             yield Measured(rule="schedule_lag", value=float(np.percentile(lag, 99)))
         return

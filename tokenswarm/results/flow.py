@@ -5,6 +5,7 @@ Also which of the run directory's files each amount is taken from.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -56,6 +57,33 @@ class Flow:
     def highest_rate(self) -> float:
         """The largest rate at any instant; for requests in flight (amount = duration), the most at once."""
         return float(self._rates.max())
+
+
+@dataclass(frozen=True)
+class Flows:
+    """All that flows in a run, made once for all of its windows; `placed_by` as `output_tokens` has it."""
+
+    output_tokens: Flow | None
+    placed_by: str
+    input_tokens: Flow | None
+    characters: Flow | None
+    chunks: Flow | None
+    bytes: Flow | None
+    in_flight: Flow | None
+
+
+def flows(run: Run, run_end: float) -> Flows:
+    """Of a whole run."""
+    output, placed_by = output_tokens(run)
+    return Flows(
+        output_tokens=output,
+        placed_by=placed_by,
+        input_tokens=input_tokens(run),
+        characters=counted(run, "characters"),
+        chunks=counted(run, "chunks"),
+        bytes=counted(run, "bytes"),
+        in_flight=in_flight(run, run_end),
+    )
 
 
 def output_tokens(run: Run) -> tuple[Flow | None, str]:

@@ -28,7 +28,7 @@ _TIMELY: Final = ("time", "epoch", "unix")
 _SEPARATORS: Final = (",", ";", "\t")
 _OLDEST: Final = 1e8
 """As seconds: March 1973. Smaller numbers are no epoch, but count from something else."""
-_ZONED: Final = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
+_ZONED: Final = r"(?:[Zz]|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2}(?::?\d{2})?)$"
 
 
 def read(

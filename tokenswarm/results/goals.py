@@ -48,7 +48,7 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
     """Requests that kept to all limits: a second, and of all that were due. None without limits.
 
     Out are those that were cancelled or cut before they were late. A limit that no request has a figure for is not
-    measured, and so is then the whole.
+    measured, and so is then the whole, unless each request has missed something.
     """
     text = _text(run.info.options, "goodput")
     try:
@@ -93,7 +93,8 @@ def _judge(objective: Objective, rows: pd.DataFrame, run: Run) -> dict[str, Any]
         values.append(_worth(figure, objective.metric))
     share = misses / counted if counted else None
     value = share if objective.limit is None else value_at(sorted(values), objective)
-    beyond = value is not None and objective.limit is not None and value in (math.inf, 0.0)
+    never = 0.0 if objective.metric in SPEEDS else math.inf
+    beyond = objective.limit is not None and value == never
     return {
         "objective": objective.text,
         "metric": objective.metric,
@@ -133,7 +134,7 @@ def _good(limits: Sequence[Limit], rows: pd.DataFrame, run: Run, seconds: float)
         ended = figures[0].status == OK
         due += ended or True in missed
         good += ended and True not in missed
-    known = measured and due > 0
+    known = due > 0 and (measured or good == 0)  # nothing is good where everything failed
     return {
         "due": due,
         "good": good if known else None,
@@ -147,7 +148,8 @@ def _figures(rows: pd.DataFrame, metric: str, run: Run) -> Iterator[Figure]:
     values = column(rows, COLUMNS[metric]) if metric in COLUMNS else [math.nan] * len(rows)
     ends = column(rows, "end_time")
     last = float(run.rows["end_time"].max()) if len(run.rows) else math.nan
-    starts = rows["start_time"].fillna(rows["intended_time"]).to_numpy(dtype="float64")
+    since, else_since = ("intended_time", "start_time") if metric == "ttft_due" else ("start_time", "intended_time")
+    starts = rows[since].fillna(rows[else_since]).to_numpy(dtype="float64")
     for status, value, start, end in zip(rows["status"], values, starts, ends, strict=True):
         age = ((last if math.isnan(end) else end) - start) * 1e3
         yield Figure(str(status), None if math.isnan(value) else float(value), None if math.isnan(age) else float(age))

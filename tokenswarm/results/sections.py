@@ -232,7 +232,7 @@ def errors(material: Material) -> str:
         name = f"<code>{escape(error['class'])}</code>"
         rows.append([name, count(error["count"]), share(error["share"]), statuses, when, examples])
     chart = charts.errors_over_time(material.run, material.phases)
-    heads = ["Class", "Requests", "Share of all", "HTTP", "When", "Messages, most frequent first"]
+    heads = ["Class", "Requests", "Share", "HTTP", "When", "Messages, most frequent first"]
     return section("Errors", figure("chart-errors", chart, "Errors by class"), table(heads, rows, "texts"))
 
 

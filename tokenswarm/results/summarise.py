@@ -19,7 +19,7 @@ from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
 from tokenswarm.results import breakdown, capacity, client, distribution, evidence, flow, goals, hardware
 from tokenswarm.results.distribution import Distribution
-from tokenswarm.results.flow import column
+from tokenswarm.results.flow import Flow, Flows, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
 from tokenswarm.results.read import Run
 
@@ -37,6 +37,7 @@ def summarise(run: Run) -> dict[str, Any]:
     phases = find(run)
     due = intended(run)
     cohort = run.rows[phases.contain(due)]
+    flows = flow.flows(run, phases.end)
     defects = list(run.defects)
     summary: dict[str, Any] = {
         "schema": 1,
@@ -49,11 +50,11 @@ def summarise(run: Run) -> dict[str, Any]:
         "questions": breakdown.questions(run.rows),
         "errors": _errors(run, cohort, phases),
         "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
-        "throughput": throughput(run, phases, cohort),
-        "concurrency": concurrency(run, phases),
+        "throughput": throughput(run, phases, cohort, flows),
+        "concurrency": concurrency(run, phases, flows),
         "tokens": _tokens(run, cohort),
         "client": client.figures(run, phases, cohort, defects),
-        "windows": _windows(run, phases, due),
+        "windows": _windows(run, phases, due, flows),
         "groups": breakdown.groups(cohort),
         "capacity": capacity.figures(run.info.capacity),
         "slo": goals.objectives(run, cohort, defects),
@@ -102,15 +103,14 @@ def latencies(cohort: pd.DataFrame) -> dict[str, Distribution | None]:
     return found
 
 
-def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]:
+def throughput(run: Run, phases: Phases, cohort: pd.DataFrame, flows: Flows) -> dict[str, Any]:
     """Rates over the windows. Requests and the inputs they embedded count when they ended, tokens when their chunks
     arrived; edge seconds of a window count in proportion."""
     seconds = phases.seconds
     ok = run.rows[run.rows["status"] == "ok"]
     ended_ok = phases.contain(column(ok, "end_time"))
     inputs = ok["inputs"][ended_ok]
-    output, placed_by = flow.output_tokens(run)
-    into = flow.input_tokens(run)
+    output, into = flows.output_tokens, flows.input_tokens
     rates: dict[str, Any] = {
         "seconds": seconds,
         "requests_per_s": float(ended_ok.sum()) / seconds,
@@ -121,10 +121,10 @@ def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]
         "output_tokens_per_s": _rate(output, phases),
         "input_tokens_per_s": _rate(into, phases),
         "total_tokens_per_s": None,
-        "characters_per_s": _rate(flow.counted(run, "characters"), phases),
-        "chunks_per_s": _rate(flow.counted(run, "chunks"), phases),
-        "bytes_per_s": _rate(flow.counted(run, "bytes"), phases),
-        "tokens_placed_by": placed_by or None,
+        "characters_per_s": _rate(flows.characters, phases),
+        "chunks_per_s": _rate(flows.chunks, phases),
+        "bytes_per_s": _rate(flows.bytes, phases),
+        "tokens_placed_by": flows.placed_by or None,
         "peak_output_tokens_per_s": None,
         "peak_second": None,
     }
@@ -141,13 +141,13 @@ def throughput(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, Any]
     return rates
 
 
-def concurrency(run: Run, phases: Phases) -> dict[str, Any]:
+def concurrency(run: Run, phases: Phases, flows: Flows) -> dict[str, Any]:
     """Users and requests in flight (sent to end), means over the windows; `share` = in flight / users.
 
     With requests that have no row (a killed run) the workers' own count is taken: theirs includes those.
     """
     users, users_from = _users(run, phases)
-    spans = flow.in_flight(run, phases.end)
+    spans = flows.in_flight
     mean, source = None, None
     if spans is not None:
         mean, source = sum(spans.between(w.start, w.end) for w in phases.windows) / phases.seconds, "rows"
@@ -165,13 +165,13 @@ def concurrency(run: Run, phases: Phases) -> dict[str, Any]:
     }
 
 
-def _rate(amounts: flow.Flow | None, phases: Phases) -> float | None:
+def _rate(amounts: Flow | None, phases: Phases) -> float | None:
     if amounts is None:
         return None
     return sum(amounts.between(window.start, window.end) for window in phases.windows) / phases.seconds
 
 
-def _peak(tokens: flow.Flow, phases: Phases) -> dict[str, Any]:
+def _peak(tokens: Flow, phases: Phases) -> dict[str, Any]:
     """The whole second inside a window with the most output tokens."""
     best: dict[str, Any] = {}
     for window in phases.windows:
@@ -346,7 +346,7 @@ def _prefixes(ok: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _windows(run: Run, phases: Phases, due: flow.Floats) -> list[dict[str, Any]]:
+def _windows(run: Run, phases: Phases, due: flow.Floats, flows: Flows) -> list[dict[str, Any]]:
     """Headline figures of each steady window."""
     found = []
     for window in phases.windows:
@@ -358,13 +358,13 @@ def _windows(run: Run, phases: Phases, due: flow.Floats) -> list[dict[str, Any]]
                 "start": window.start,
                 "end": window.end,
                 "users": window.users,
-                "step": None if phases.whole_run else window.step,
+                "step": window.step if phases.steps and not phases.whole_run else None,
                 "requests": _statuses(rows),
                 "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
                 "tpot_ms": distribution.of(column(ok, "tpot_ms")),
                 "e2e_ms": distribution.of(column(ok, "e2e_ms")),
-                "throughput": throughput(run, only, rows),
-                "concurrency": concurrency(run, only),
+                "throughput": throughput(run, only, rows, flows),
+                "concurrency": concurrency(run, only, flows),
                 "slo": goals.objectives(run, rows, []),
                 "goodput": goals.goodput(run, rows, only.seconds, []),
             }

@@ -142,7 +142,8 @@ def what_ran(summary: dict[str, Any]) -> str:
         most = (summary["capacity"]["answer"] or {}).get("most_users")
         limit = "" if most is None else f" up to {count(most)} users"
         return f"search for capacity{limit}, {seconds(summary['run']['seconds'])}"
-    levels = [step["users"] for step in summary["phases"]["steps"]]
+    # By their numbers: the loss of a worker ends a step, and what is left of that is no other one.
+    levels = list({step["number"]: step["users"] for step in reversed(summary["phases"]["steps"])}.values())
     parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
     if len(levels) > 1:
         parts = [f"{count(min(levels))} to {count(max(levels))} users in {len(levels)} steps"]

@@ -19,6 +19,8 @@ from tokenswarm.workload.writing import Writer
 
 KEPT_BLOCKS: Final = 4096
 """Texts of a trace's blocks that are kept: ten megabytes of them."""
+KEPT_TOKENS: Final = 2_000_000
+"""Of a pool's prefixes: as much. Others are written again."""
 BLOCK_TOKENS: Final = 512
 """Of a prompt that one id stands for, in Mooncake's traces."""
 JOINT: Final = 2
@@ -98,7 +100,7 @@ class Prefixes:
         self._pool = pool
         self._share = share
         self._seed = seed
-        self._written: dict[int, str] = {}
+        self._pooled = functools.lru_cache(maxsize=max(1, KEPT_TOKENS // tokens))(self._write_pooled)
         self._random = random.Random(f"prefixes, seed {seed}{stream}, worker {worker}")
 
     def next(self) -> Prefix:
@@ -106,11 +108,10 @@ class Prefixes:
         if self._random.random() >= self._share:
             text = self._writer.text(self._tokens, self._random, new_id())
             return Prefix(text, self._tokens, 0)
-        number = self._random.randrange(self._pool)
-        if number not in self._written:
-            source = random.Random(f"prefix {number}, seed {self._seed}")
-            self._written[number] = self._writer.text(self._tokens, source)
-        return Prefix(self._written[number], self._tokens, self._tokens)
+        return Prefix(self._pooled(self._random.randrange(self._pool)), self._tokens, self._tokens)
+
+    def _write_pooled(self, number: int) -> str:
+        return self._writer.text(self._tokens, random.Random(f"prefix {number}, seed {self._seed}"))
 
 
 class Replayed:

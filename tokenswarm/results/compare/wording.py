@@ -106,7 +106,7 @@ def _unit(difference: Difference) -> str:
 def _digits(found: Change, factor: float) -> int:
     """Decimals such that the widest number of the three has two digits that matter."""
     ends = [abs(end) * factor for end in (found.estimate, found.low, found.high) if end is not None]
-    widest = max(end for end in ends if end < _ENDLESS)
+    widest = max((end for end in ends if end < _ENDLESS), default=_ENDLESS)
     return 0 if widest >= 10 else 1 if widest >= 1 else 2
 
 
