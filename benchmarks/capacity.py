@@ -66,7 +66,7 @@ def main() -> int:
                 return 2
         users = answer["users"]
         off = None if users is None else users / PLACES - 1
-        close += off is not None and abs(off) <= CLOSE
+        close += users is not None and abs(users - PLACES) <= CLOSE * PLACES
         told = "no answer" if off is None else f"{users} users pass, {answer['failed_users']} fail, off by {off:+.0%}"
         print(f"seed {seed}: {told} ({answer['why']}, {answer['seconds']:.0f} s)", flush=True)
     minutes = (time.monotonic() - began) / 60
