@@ -172,10 +172,12 @@ def test_a_record_may_say_how_long_its_reply_should_be(tmp_path: Path, name: str
     found, (told,) = prompts(tmp_path, f"prompt,{name}\na,20\nd,0\ne,many\nf,1.5\ng,nan\n", 2)
     for line, value in ((3, "0"), (4, "many"), (5, "1.5"), (6, "nan")):
         assert f"line {line}: {name} is {value!r}, and no whole number from 1 to 10,000,000" in told
-    lines = [{"prompt": "a", name: 20}, {"messages": ["b", "c"], name: None}, {"prompt": "d", name: True}]
+    lines = [{"prompt": "a", name: 20}, {"messages": ["b", "c"], name: None}]
+    lines += [{"prompt": "d", name: True}, {"prompt": "e", name: 10**400}]
     found, (told,) = prompts(tmp_path, "\n".join(map(json.dumps, lines)), 3, name="a.jsonl")
     assert [prompt.output_tokens for prompt in found] == [20, None, 20]
     assert f"line 3: {name} is 'True'" in told
+    assert f"line 4: {name} is '1000000" in told
 
 
 CELLS = st.text(st.sampled_from('ab,;"\n\r\t é'), max_size=8)

@@ -115,7 +115,7 @@ def length(value: Any, name: str) -> int | None:
         return None
     try:
         number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):  # JSON's whole numbers have no end
         number = math.nan
     if not (number.is_integer() and 1 <= number <= MOST_TOKENS):
         raise ValueError(f"{name} is {str(value)[:40]!r}, and no whole number from 1 to {MOST_TOKENS:,}")

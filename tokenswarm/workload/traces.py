@@ -10,7 +10,6 @@ Not here: when anything is sent, and what is sent for an entry that has lengths 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,10 @@ HASH_BLOCK_TOKENS: Final = 512
 """Tokens of the prompt that one of Mooncake's hash ids stands for."""
 TOLERATED_BACK_SECONDS: Final = 1.0
 """Servers that write one log are not quite in order: who is behind by less came together with the one before."""
+
+
+_LATEST: Final = 1e15
+"""No time of any unit is later, and an infinite one is none."""
 
 
 class TraceEntry(msgspec.Struct, frozen=True):
@@ -215,8 +218,8 @@ def _seconds(value: Any, kind: _Kind) -> float:
             except ValueError:
                 raise ValueError(f"{kind.time} is {value[:40]!r}, and neither a number nor a date and time") from None
             return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{kind.time} is {value!r}, and no number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LATEST:
+        raise ValueError(f"{kind.time} is {str(value)[:40]}, and no number of a time")
     return value * kind.seconds
 
 
