@@ -75,7 +75,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     ("given", "complaint"),
     [
         ({"dataset": __file__, "input_tokens": "5"}, "--dataset and --input-tokens contradict each other"),
-        ({"dataset_once": True, "input_tokens": "5"}, "--input-tokens makes up new ones without end"),
+        ({"dataset_once": True, "input_tokens": "5"}, "there is no end to prompts that --input-tokens makes up"),
         ({"shared_prefix_tokens": "5", "unique_prompts": True}, "--unique-prompts contradict each other"),
         ({"shared_prefix_tokens": "5", "system_prompt": "x"}, "are both the system message"),
         ({"prefix_pool": "20:80%"}, "--prefix-pool needs --shared-prefix-tokens"),

@@ -195,7 +195,7 @@ class Run:
     def prompt_for(self, entry: TraceEntry, traffic: Traffic) -> Prompt:
         """What an entry of a trace asks. Raises as `next_prompt`."""
         if entry.prompt is not None:
-            return traffic.supply.of_trace(entry.prompt)
+            return self._given(partial(traffic.supply.of_trace, entry.prompt))
         if entry.input_tokens is None:
             prompt = self.next_prompt(traffic)
         else:

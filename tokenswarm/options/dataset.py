@@ -49,8 +49,6 @@ def problems(options: Options) -> Iterator[str]:
     """What contradicts itself."""
     if options.dataset_column is not None and options.dataset is None:
         yield "--dataset-column says where in a --dataset FILE the prompts are: name the file too"
-    if options.dataset_once and options.input_tokens is not None:
-        yield "--dataset-once asks for each prompt that there is, and --input-tokens makes up new ones without end"
     if options.dataset_once and options.dataset_order == SAMPLED:
         yield f"--dataset-once with --dataset-order {SAMPLED}: what is drawn anew is not asked once; take shuffled"
     if options.dataset_once and options.input_tokens is not None:
