@@ -228,6 +228,8 @@ def test_an_open_loop_is_judged_by_what_was_shed_and_by_its_lag(tmp_path: Path) 
     load = {"arrivals": "poisson", "users": 10, "spawn_rate": 1, "run_time": 60}
     found = summary(maker.write(tmp_path, maker.closed_loop(change=late), maker.boundaries(*RAMP), load=load))
     assert rules(found) == {"schedule_lag": "invalid", "sent_share": "degraded"}
+    (shed,) = (reason for reason in found["verdict"]["reasons"] if reason["rule"] == "sent_share")
+    assert "no place under --max-in-flight" in shed["advice"], "nothing else sheds"
 
 
 def test_a_retry_is_no_lateness_of_the_client(tmp_path: Path) -> None:

@@ -234,7 +234,8 @@ RULES: Final[tuple[Rule, ...]] = (
         name="sent_share",
         metrics=LOAD,
         says="open loop: {value} of the requests due were sent",
-        advice="The offered load is below the plan. Give the client more CPU, or lower the rate.",
+        advice="The others found no place under --max-in-flight, so less was asked of the server than was planned. "
+        "Lower the rate to what it can serve, or allow more in flight.",
         degraded=0.99,
         invalid=0.95,
         low_is_bad=True,
