@@ -197,3 +197,8 @@ def test_no_check_sends_no_request_of_its_own(tmp_path: Path) -> None:
         options = ("-u", "1", "-t", "1s", "--model", "m", "--no-check")
         run = headless(tmp_path, server.url, *options, exit_code=1)
     assert len(run.rows()) == asked.count(b"/v1/chat/completions")
+
+
+def test_what_will_have_no_effect_is_told(tmp_path: Path) -> None:
+    said = refused(tmp_path, "--host", "http://127.0.0.1:9", "--ignore-eos")
+    assert "--ignore-eos is only for replies whose length is asked for: give --output-tokens" in said

@@ -92,6 +92,8 @@ def test_an_entry_of_a_trace_is_as_long_as_it_says_and_begins_as_its_blocks_say(
     assert long[4 * 1024 : 4 * 1100] != short[4 * 1024 : 4 * 1100]
     assert least[:20] != long[:20]
     assert ESTIMATE.count(first.prompt(4, 512, (7,)).messages[0]["content"]) == 512
+    unique = first.prompt(5, 1400, (7, 8, 9), "0123456789abcdef").messages[0]["content"]
+    assert (unique[:17], ESTIMATE.count(unique)) == ("0123456789abcdef ", 1400), "its id is part of its length"
 
 
 def test_a_prefix_is_a_system_message_and_part_of_what_is_meant() -> None:

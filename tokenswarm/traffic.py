@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import gevent
@@ -87,8 +87,10 @@ class Supply:
     def of_length(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
         """What an entry of a trace without a text asks, as `Replayed` makes it; the event loop goes on meanwhile.
         Raises WritingError."""
-        made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, (line, tokens, blocks))
-        return self.of_trace(made)
+        unique = self._options.unique_prompts and self._options.system_prompt is None
+        asked = line, tokens, blocks, new_id() if unique else ""
+        made: Prompt = gevent.get_hub().threadpool.apply(self._replayed.prompt, asked)
+        return structs.replace(made, prefix_tokens=0) if unique else self.of_trace(made)
 
     def of_trace(self, prompt: Prompt) -> Prompt:
         """A trace's own text as the options want it."""
@@ -215,10 +217,25 @@ def traffic_by_class(
 def prepare(options: Options, own: Mapping[str, Options]) -> dict[str, Workload]:
     """Workloads by user class, `ALL` for those without `own` options: whatever could not be sent is found out here,
     before the load. Raises OptionError, DatasetError and WritingError."""
-    workloads = {name: Workload(each, _contents(each)) for name, each in {ALL: options, **own}.items()}
+    found: dict[tuple[Any, ...], Contents | None] = {}  # classes may share a dataset, and a large one takes a while
+    workloads = {}
+    for name, each in {ALL: options, **own}.items():
+        key = each.dataset, each.dataset_column, each.dataset_order, each.dataset_errors
+        if key not in found:
+            found[key] = _contents(each)
+        workloads[name] = Workload(each, found[key])
     for workload in workloads.values():
         _check_lengths(workload.options)
     return workloads
+
+
+def notes(workloads: Mapping[str, Workload]) -> Iterator[str]:
+    """What will have no effect, as sentences."""
+    for name, workload in workloads.items():
+        options = workload.options
+        if options.ignore_eos and options.output_tokens is None:
+            who = f" of {name}" if name else ""
+            yield f"--ignore-eos{who} is only for replies whose length is asked for: give --output-tokens"
 
 
 def _contents(options: Options) -> Contents | None:

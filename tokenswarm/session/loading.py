@@ -50,6 +50,8 @@ class Loading:
                 Trace(kind.trace, strict=options.dataset_errors == "fail", tell=_log.warning).close()
             own = parse_classes(self._environment.user_classes, self._environment.parsed_options)
             self._workloads = traffic.prepare(options, own)
+            for text in traffic.notes(self._workloads):
+                _log.warning(text)
             target = check(partial(make_transport, options), origins, opts.protocol_of(options), options)
             for note in target.notes:
                 _log.warning(note)

@@ -123,13 +123,13 @@ class Replayed:
         self._seed = seed
         self._block = functools.lru_cache(maxsize=KEPT_BLOCKS)(self._write_block)
 
-    def prompt(self, line: int, tokens: int, blocks: Sequence[int] = ()) -> Prompt:
+    def prompt(self, line: int, tokens: int, blocks: Sequence[int] = (), start: str = "") -> Prompt:
         """Of this line, `tokens` long: the ids of its blocks, of which the last need not be full. The same on all
-        workers. Raises WritingError where the tokenizer cannot make it."""
+        workers, but for `start`, which comes before the rest. Raises WritingError where the tokenizer cannot do it."""
         end = f"block {blocks[-1]}" if blocks else f"line {line}"
         whole = blocks[: min(len(blocks) - 1, tokens // BLOCK_TOKENS)] if blocks else ()
-        start = " ".join(map(self._block, whole))
-        text = self._writer.text(tokens, random.Random(f"end of {end}, seed {self._seed}"), start)
+        before = " ".join((*([start] if start else []), *map(self._block, whole)))
+        text = self._writer.text(tokens, random.Random(f"end of {end}, seed {self._seed}"), before)
         return Prompt(str(line), ({"role": "user", "content": text},), input_tokens=tokens)
 
     def _write_block(self, block: int) -> str:
