@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,6 @@ from locust_process import headless, locust, read_rows, until_rows
 from simulator_process import Running, simulator
 from swarm_process import all_hold, each_served_request_has_one_row, headless_swarm
 from test_odd_users import written
-
-from tokenswarm.errors import DatasetError
-from tokenswarm.load.open_loop import OpenLoop
-from tokenswarm.options import Options
-from tokenswarm.recording.messages import Assignment, Step
-from tokenswarm.workload.traces import TraceEntry
 
 SHORT = ("--output-tokens", "3")
 
@@ -318,21 +310,6 @@ def test_how_tasks_and_runs_end_and_what_they_send(tmp_path: Path) -> None:
         what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end,
         think_time_stands_in_for_wait_time,
     )
-
-
-def test_a_bad_entry_before_a_workers_first_ends_the_run() -> None:
-    """It is met as the second of two workers looks for what is its own, before anything has begun."""
-
-    def entries() -> Iterator[TraceEntry]:
-        yield TraceEntry(0.0)
-        raise DatasetError("line 2 is bad")
-
-    failed: list[str] = []
-    options, place = Options(arrivals="trace:trace.csv"), Assignment(run="r", worker=1, workers=2)
-    loop = OpenLoop(options, place, lambda: 1, entries(), lambda: None, failed.append)
-    loop.take_step(Step(run="r", serial=1, number=0, users=2, at=0.0, reached=True), time.monotonic_ns())
-    loop.cut()
-    assert failed == ["No more tasks can be begun: line 2 is bad"]
 
 
 def test_workers_share_a_trace_and_miss_nothing_of_it(tmp_path: Path) -> None:
