@@ -152,8 +152,11 @@ class OpenLoop:
         try:
             self._begin_one_after_another()
         except Exception as error:
-            _log.exception("The open loop has ended.")
-            self._fail(f"No more tasks can be begun: {error}")
+            self._cannot_go_on(error)
+
+    def _cannot_go_on(self, error: Exception) -> None:
+        _log.error("The open loop has ended.", exc_info=error)
+        self._fail(f"No more tasks can be begun: {error}")
 
     def _begin_one_after_another(self) -> None:
         while True:
@@ -210,7 +213,10 @@ class OpenLoop:
         if self._over.is_set():
             return
         self._greenlet.kill(block=False)
-        self._begin_what_is_due(time.monotonic_ns())
+        try:
+            self._begin_what_is_due(time.monotonic_ns())
+        except Exception as error:  # a trace may have a bad entry, and the run must end all the same
+            self._cannot_go_on(error)
         self._over.set()
 
     def drain(self, seconds: float | None) -> None:
