@@ -53,13 +53,21 @@ def bursty_when_that_is_asked(folder: Path) -> None:
     two_workers_together_are("gamma:2", folder)
 
 
+LINGERING = """
+class Lingering(ChatUser):
+    def on_stop(self):
+        gevent.sleep(1)
+"""
+
+
 def even_when_a_third_joins_them(folder: Path) -> None:
-    """It takes over some of their users, and is told of their shares while they still change."""
+    """It takes over some of their users, and is told of their shares while those have yet to leave."""
     load = ("-u", "12", "-r", "100", "--arrivals", "constant", "--rate-per-user", "5", *SHORT)
-    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load) as run:
+    lingering = written(folder, LINGERING)
+    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load, locustfile=lingering) as run:
         run.until(lambda: run.started() and len(run.rows()) > 60)
         run.join()
-        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 30)
+        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 50)
         run.master.interrupt()
         run.wait()
         assert each_served_request_has_one_row(server, run.run_dir)
