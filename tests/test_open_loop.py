@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,6 @@ from locust_process import headless, locust, read_rows, until_rows
 from simulator_process import Running, simulator
 from swarm_process import all_hold, each_served_request_has_one_row, headless_swarm
 from test_odd_users import written
-
-from tokenswarm.errors import DatasetError
-from tokenswarm.load.open_loop import OpenLoop
-from tokenswarm.options import Options
-from tokenswarm.recording.messages import Assignment, Step
-from tokenswarm.workload.traces import TraceEntry
 
 SHORT = ("--output-tokens", "3")
 
@@ -61,13 +53,21 @@ def bursty_when_that_is_asked(folder: Path) -> None:
     two_workers_together_are("gamma:2", folder)
 
 
+LINGERING = """
+class Lingering(ChatUser):
+    def on_stop(self):
+        gevent.sleep(1)
+"""
+
+
 def even_when_a_third_joins_them(folder: Path) -> None:
-    """It takes over some of their users, and is told of their shares while they still change."""
+    """It takes over some of their users, and is told of their shares while those have yet to leave."""
     load = ("-u", "12", "-r", "100", "--arrivals", "constant", "--rate-per-user", "5", *SHORT)
-    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load) as run:
+    lingering = written(folder, LINGERING)
+    with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load, locustfile=lingering) as run:
         run.until(lambda: run.started() and len(run.rows()) > 60)
         run.join()
-        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 30)
+        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 50)
         run.master.interrupt()
         run.wait()
         assert each_served_request_has_one_row(server, run.run_dir)
@@ -318,21 +318,6 @@ def test_how_tasks_and_runs_end_and_what_they_send(tmp_path: Path) -> None:
         what_users_ask_beside_their_tasks_does_not_keep_the_run_from_its_end,
         think_time_stands_in_for_wait_time,
     )
-
-
-def test_a_bad_entry_before_a_workers_first_ends_the_run() -> None:
-    """It is met as the second of two workers looks for what is its own, before anything has begun."""
-
-    def entries() -> Iterator[TraceEntry]:
-        yield TraceEntry(0.0)
-        raise DatasetError("line 2 is bad")
-
-    failed: list[str] = []
-    options, place = Options(arrivals="trace:trace.csv"), Assignment(run="r", worker=1, workers=2)
-    loop = OpenLoop(options, place, lambda: 1, entries(), lambda: None, failed.append)
-    loop.take_step(Step(run="r", serial=1, number=0, users=2, at=0.0, reached=True), time.monotonic_ns())
-    loop.cut()
-    assert failed == ["No more tasks can be begun: line 2 is bad"]
 
 
 def test_workers_share_a_trace_and_miss_nothing_of_it(tmp_path: Path) -> None:

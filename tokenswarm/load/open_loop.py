@@ -123,7 +123,7 @@ class OpenLoop:
             places = _share(self._most_open, step.before, own, step.users)
             self._coming = since, Share(everybody, step.before, own, since), places
         elif self._trace is not None:
-            self._begin_replay(self._trace, at)
+            self._coming = at, self._replay(self._trace, at), self._places
             self._trace = None
         self._changed.set()
 
@@ -134,16 +134,11 @@ class OpenLoop:
         self._ramp = Stream(gap, seed, users, users * self._rate, time.monotonic_ns())
         self._schedule = self._ramp
 
-    def _begin_replay(self, trace: Iterator[TraceEntry], begin: int) -> None:
+    def _replay(self, trace: Iterator[TraceEntry], begin: int) -> Replay:
         worker, workers = self._place.worker, self._place.workers
         if worker >= workers:  # it came later: every entry is somebody's already
-            trace, worker, workers = iter(()), 0, 1
-        try:
-            replay = Replay(trace, begin, self._scale, worker, workers)
-        except Exception as error:  # a bad entry before this process's first one
-            self._cannot_go_on(error)
-        else:
-            self._coming = begin, replay, self._places
+            return Replay(iter(()), begin, self._scale, 0, 1)
+        return Replay(trace, begin, self._scale, worker, workers)
 
     def _rate_changed(self) -> None:
         if self._ramp is not None:
@@ -218,7 +213,10 @@ class OpenLoop:
         if self._over.is_set():
             return
         self._greenlet.kill(block=False)
-        self._begin_what_is_due(time.monotonic_ns())
+        try:
+            self._begin_what_is_due(time.monotonic_ns())
+        except Exception as error:  # a trace may have a bad entry, and the run must end all the same
+            self._cannot_go_on(error)
         self._over.set()
 
     def drain(self, seconds: float | None) -> None:

@@ -230,6 +230,11 @@ class Book:
             self.step, serial=self.step.serial + 1, users=users, at=self.now() + AHEAD_SECONDS, reached=True
         )
 
+    def tell_again(self) -> Step:
+        """The latest step, announced anew, since other workers have its users now."""
+        self.step = msgspec.structs.replace(self.step, serial=self.step.serial + 1, at=self.now() + AHEAD_SECONDS)
+        return self.step
+
     def tick(self) -> None:
         """Once a second: what has changed goes into run.json, and whoever has fallen silent is named."""
         now = time.monotonic()

@@ -74,9 +74,11 @@ class MasterSession(Session):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self._keeping = Keeping(environment, self.headless, self._tell_step, self._end_if_through)
+        self._keeping = Keeping(environment, self.headless, self._tell_step, self._look)
         self._origins: Origins | None = None
         self._books: dict[str, Book] = {}
+        self._told_before: dict[str, int] = {}
+        """As `_users_before` was when all workers were last told of a step."""
         self._drain: gevent.Greenlet | None = None
         self._drains_unheard = False
         self._cut_by: float | None = None
@@ -211,8 +213,7 @@ class MasterSession(Session):
             return
         if seat is not None:
             book.ready(seat, ready.model, ready.clock)
-            # Who comes while all users are there takes over some of the others'.
-            self._tell_step(book.step, "" if book.step.reached else msg.node_id)
+            self._tell_step(book.step, msg.node_id)
 
     def _on_refused(self, book: Book, seat: Seat | None, why: str) -> None:
         if seat is not None and not seat.worker.batches:
@@ -280,15 +281,30 @@ class MasterSession(Session):
 
     def _tell_step(self, step: Step, only: str = "") -> None:
         """To all workers, or to the one that has just taken its seat."""
-        clients, before = self.environment.runner.clients, 0
+        before = self._users_before()
+        if not only:
+            self._told_before = before
+        for client_id in before.keys() & {only} if only else before:
+            with suppress(RPCError):
+                self._send(client_id, msgspec.structs.replace(step, before=before[client_id]))
+
+    def _users_before(self) -> dict[str, int]:
+        """Of each worker that is there: users of the workers in the seats before its own, as far as they have told."""
+        clients, found, before = self.environment.runner.clients, dict[str, int](), 0
         for seat in self.book.ledger if self.book is not None else ():
             client = clients.get(seat.worker.client_id)
-            if client is None:
-                continue
-            if only in ("", client.id):
-                with suppress(RPCError):
-                    self._send(client.id, msgspec.structs.replace(step, before=before))
-            before += client.user_count
+            if client is not None and client.id not in found:
+                found[client.id] = before
+                before += client.user_count
+        return found
+
+    def _look(self) -> None:
+        """Once a second. Where a worker came or went, others have taken over its users, or given it some of theirs."""
+        book = self.book
+        steady = book is not None and self._drain is None and book.step.reached
+        if book is not None and steady and self._users_before() != self._told_before:
+            self._tell_step(book.tell_again())
+        self._end_if_through()
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:
         book, origins = self.book, self._origins
