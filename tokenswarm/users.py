@@ -218,6 +218,8 @@ class ChatUser(User):
                     break
                 parent = parent or record.id
                 gevent.sleep(min(BACK_OFF_SECONDS * 2**attempt, MOST_BACK_OFF_SECONDS))
+                if run.finished:  # in a greenlet of the user's own: nothing could record it any more
+                    break
         finally:
             run.part.settle(reserved, cost(records))
             if run.open_loop is not None and pace is self._own_pace:  # of no task: nobody else would end it
