@@ -69,6 +69,19 @@ def test_a_confirmation_takes_twice_as_many_requests() -> None:
     assert 160 <= confirmed.told()["requests"] <= 180
 
 
+def test_what_workers_have_not_told_yet_does_not_lower_the_rate() -> None:
+    """They tell once a second; 20 requests end in each."""
+    tried = probe()
+    for second in range(30):
+        told = [reply(START + second + (each + 0.5) / 20) for each in range(20)]
+        tried.feed(told[:4])  # the others come with the next report, after the level is decided
+        if tried.tick(START + second + 1, 10) is not None:
+            break
+        tried.feed(told[4:])
+    assert tried.decision == PASS
+    assert tried.told()["requests_per_s"] == pytest.approx(20, rel=0.05)
+
+
 def test_on_the_way_up_a_level_only_has_to_look_fine() -> None:
     tried = probe(COARSE, users=2)
     until_decided(tried, lambda _: 100.0, a_second=4)

@@ -137,6 +137,7 @@ def test_a_master_for_other_machines_needs_a_host_that_they_reach(tmp_path: Path
         ({"warmup": "0r"}, "between 1 and"),
         ({"warmup": "20 replies"}, "not a time"),
         ({"steps": "1,x"}, "--steps '1,x': 'x' is no number of users"),
+        ({"step_time": "9s"}, "none are given; for example --steps"),
         ({"steps": "1,2", "step_time": "9s", "warmup": "9s"}, "nothing would be measured"),
         ({"stall_timeout": "0"}, "more than 0"),
         ({"output_tokens": "99999999"}, "between 1 and 10,000,000"),
@@ -155,6 +156,21 @@ def test_wrong_and_contradicting_options(given: Mapping[str, object], part: str)
         parse(given, {})
     assert part in str(caught.value)
     assert "sk-123" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"slo": "ttft_p80<100", "find_capacity": True},
+        {"arrivals": "poison", "rate_per_user": "2"},
+        {"cancel_rate": "20", "cancel_after": "1s"},
+        {"cancel_rate": "0.5", "cancel_after": "10-5t"},
+    ],
+)
+def test_a_value_that_cannot_be_read_is_not_said_to_be_missing_too(given: Mapping[str, object]) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(given, {})
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_good_options() -> None:

@@ -150,6 +150,38 @@ def test_slow_sending_is_told(tmp_path: Path) -> None:
     assert found["verdict"]["reasons"][0]["value"] == pytest.approx(4.2 / 100)
 
 
+def test_a_new_connection_after_a_user_left_is_no_slow_sending(tmp_path: Path) -> None:
+    """Nine of ten connections are new, as users leave who close them; what is slow on the others still counts."""
+
+    def left(record: maker.Record, index: int) -> None:
+        record.conn_reused = index % 10 == 0
+        record.tcp_ms = None if record.conn_reused else 30.0
+        record.status = "cancelled" if index % 2 else "ok"
+
+    def slow(record: maker.Record, index: int) -> None:
+        left(record, index)
+        record.send_ms = 30.0
+
+    for change, told in ((left, None), (slow, "invalid")):
+        folder = tmp_path / change.__name__
+        folder.mkdir()
+        found = summary(maker.write(folder, maker.closed_loop(change=change), maker.boundaries(*RAMP)))
+        assert rules(found).get("send_delay") == told
+
+
+def test_users_of_a_run_without_a_steady_window_count_for_as_long_as_they_were_there(tmp_path: Path) -> None:
+    records = [maker.request(i, i * 0.5, 0.1, 0.5) for i in range(6)]
+    bounds = maker.boundaries(1, 0.1, 3, 3.04)
+    directory = maker.write(tmp_path, records, bounds, users=1, options={"warmup": 5.0})
+    path = directory / "intervals.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    last = {**lines[-1], "time": lines[-1]["time"] + 0.04, "seconds": 0.04, "users": 0, "seq": lines[-1]["seq"] + 1}
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, last]))
+    found = summary(directory)
+    assert found["phases"]["whole_run"]
+    assert found["concurrency"]["users"] == pytest.approx(1.0, abs=0.02), "the last, short second has nobody"
+
+
 def test_one_slow_send_among_few_condemns_nothing(tmp_path: Path) -> None:
     records = [maker.request(i, i * 0.5, 0.1, 0.5) for i in range(120)]
     records[60].send_ms = 40.0

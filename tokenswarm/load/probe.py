@@ -93,7 +93,9 @@ class Probe:
 
     def told(self) -> dict[str, Any]:
         """What run.json and the report say of it."""
-        seconds = (self.until or self.began) - (self.measured_from or self.until or self.began)
+        # Up to the last request that is known: workers tell once a second, and what ended since is still to come.
+        last = max((each.end for each in self._measured), default=self.began)
+        seconds = last - (last if self.measured_from is None else self.measured_from)
         return {
             "users": self.tried.level,
             "kind": self.tried.kind,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 GROUP: Final = "tokenswarm"
+_FLAG: Final = re.compile(r"--[a-z][a-z-]*[a-z]")
 DEFAULT_STOP_TIMEOUT: Final = 30.0
 
 TABLES: Final = (
@@ -132,7 +134,8 @@ def parse(
     }
     given = {field: value for field, value in found.items() if value is not None}
     options = Options(**given, ws=websocket.shape(read))
-    problems = [*read.problems, *(problem for find in PROBLEMS for problem in find(options))]
+    found_wrong = (problem for find in PROBLEMS for problem in find(options))
+    problems = [*read.problems, *(problem for problem in found_wrong if read.unread.isdisjoint(_FLAG.findall(problem)))]
     problems += _unknown_variables(options, environ, sends)
     if problems:
         raise OptionError("\n".join(problems))

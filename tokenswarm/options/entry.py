@@ -20,6 +20,8 @@ class Reader:
         self.raw = raw
         self.here = here
         self.problems: list[str] = []
+        self.unread: set[str] = set()
+        """Flags whose values cannot be used, so that nobody knows what they would have said."""
 
     def text(self, name: str) -> str | None:
         """What was given; None where nothing was."""
@@ -29,6 +31,7 @@ class Reader:
     def wrong(self, name: str, why: str) -> None:
         """The value of this option cannot be used."""
         self.problems.append(f"{flag(name)} {self.raw.get(name)!r}: {why}")
+        self.unread.add(flag(name))
 
 
 Read = Callable[[Reader, str], Any]

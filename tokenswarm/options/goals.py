@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tokenswarm.errors import OptionError
-from tokenswarm.options.entry import Option, Read, Reader, on, one_of
+from tokenswarm.options.entry import Option, Read, Reader, flag, on, one_of
 from tokenswarm.options.values import Ended, Options
 from tokenswarm.slo import GOODPUT_EXAMPLE, SLO_EXAMPLE, parse_goodput, parse_slo
 
@@ -23,6 +23,7 @@ def _text_for(parse: Callable[[str], Any]) -> Read:
                 parse(given)
             except OptionError as error:
                 read.problems.append(str(error))
+                read.unread.add(flag(name))
                 return None
         return given
 

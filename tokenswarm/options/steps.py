@@ -62,6 +62,8 @@ OPTIONS: Final = (
 
 def problems(options: Options) -> Iterator[str]:
     """What contradicts itself."""
+    if options.step_time != Options().step_time and not options.steps:
+        yield "--step-time is how long each of --steps lasts, and none are given; for example --steps 1,2,4,8"
     if options.steps and isinstance(options.warmup, float) and options.warmup >= options.step_time:
         yield (
             f"--warmup {options.warmup:g}s is left out of each step, so that of --step-time {options.step_time:g}s "

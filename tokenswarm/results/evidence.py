@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm import ending
-from tokenswarm.record import one_line
+from tokenswarm.record import CANCELLED, one_line
 from tokenswarm.results import client_evidence, flow, steadiness
 from tokenswarm.results.distribution import PERCENTILES, unsure
 from tokenswarm.results.phases import Phases
@@ -133,7 +133,11 @@ def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measure
         if name not in ttft["unsure"] and ttft[name] > 0:
             width = ttft[name] - ttft["low"][name]
             yield Measured(rule="ttft_bounds", value=width / ttft[name], absolute=width, subject=name)
-    before = flow.before_sent_ms(cohort[cohort["ttft_ms"].notna()])
+    # Whoever leaves closes the connection, and whoever opens the next one pays for that, not for a client that is slow.
+    counts = cohort["ttft_ms"].notna()
+    if (cohort["status"] == CANCELLED).any():
+        counts &= cohort["conn_reused"].str.lower() == "true"
+    before = flow.before_sent_ms(cohort[counts])
     before = before[~np.isnan(before)]
     if len(before) and ttft["p50"] > 0:
         # p99 by rights; of few rows that would be their one worst, so then the highest percentile they can tell.

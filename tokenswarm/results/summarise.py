@@ -195,9 +195,13 @@ def _users(run: Run, phases: Phases) -> tuple[float | None, str | None]:
 
 
 def _gauge(run: Run, phases: Phases, name: str) -> float | None:
-    series = flow.workers_over_time(run, name)
-    inside = series[phases.contain(series.index.to_numpy(dtype=np.float64))].dropna()
-    return float(inside.mean()) if len(inside) else None
+    """The mean over the windows, summed over the workers: each interval counts for as long as it lasted."""
+    lines = run.intervals[run.intervals[name].notna()]
+    ends = column(lines, "time")
+    starts = ends - column(lines, "seconds")
+    inside = sum(np.clip(np.minimum(ends, w.end) - np.maximum(starts, w.start), 0, None) for w in phases.windows)
+    covered = pd.Series(inside, index=lines.index).groupby(lines["worker"]).sum().max()
+    return float((column(lines, name) * inside).sum() / covered) if covered > 0 else None
 
 
 def _measured_metrics(summary: dict[str, Any]) -> list[str]:

@@ -274,11 +274,17 @@ class Keeping:
         failed = {"errors": errors > 0, "invalid": level == "invalid"}
         failed["degraded"] = level in ("degraded", "invalid")
         goals = summary.get("slo") or {}
-        failed["slo"] = goals.get("attained") is not True
+        nothing_passed = book.options.find_capacity and _answer(summary).get("users") is None
+        failed["slo"] = goals.get("attained") is not True or nothing_passed
         if failed.get(book.options.fail_on or ""):
             missed = f" and its goals {_GOALS[goals.get('attained')]}" if book.options.fail_on == "slo" else ""
             _log.error("--fail-on %s: the run is %s, with %d errors%s", book.options.fail_on, level, errors, missed)
             self._worst_exit = EXIT_GOAL_MISSED
+
+
+def _answer(summary: dict[str, Any]) -> dict[str, Any]:
+    """Of a search for capacity; empty where there is none."""
+    return (summary.get("capacity") or {}).get("answer") or {}
 
 
 def _has_goals(user_class: Any) -> bool:
