@@ -100,7 +100,7 @@ class Worker(ChatUser):
     assert all(float(row["queue_ms"]) < 100 for row in rows), "0.2 s and 0.3 s are the user's own"
     starts = [float(row["start_time"]) for row in rows if row["name"] != "second"]
     assert all(later - earlier > 0.6 for earlier, later in itertools.pairwise(starts)), "it does wait"
-    assert run.json("run.json")["user_classes"] == [{"name": "Worker", "think_time": True}]
+    assert run.json("run.json")["user_classes"] == [{"name": "Worker", "think_time": True, "options": {}}]
 
 
 def test_a_client_that_turns_round_late_says_so(tmp_path: Path, quick_simulator: Running) -> None:

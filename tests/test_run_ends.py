@@ -135,7 +135,8 @@ def test_a_lost_workers_share_is_missing_and_the_others_end_the_run(tmp_path: Pa
 
 
 def test_a_budget_of_two_workers_is_nearly_spent_and_never_overdrawn(tmp_path: Path, quick_simulator: Running) -> None:
-    options = ("-u", "20", "-r", "20", "--token-budget", "5000", "--output-tokens", "30", *processes(2))
+    lengths = ("--input-tokens", "20", "--output-tokens", "30")
+    options = ("-u", "20", "-r", "20", "--token-budget", "5000", *lengths, *processes(2))
     run = headless(tmp_path, quick_simulator.url, *options)
     assert run.json("run.json")["ended_by"] == "token_budget"
     assert 2500 < tokens(run.rows()) <= 5000
