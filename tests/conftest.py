@@ -18,7 +18,12 @@ from tokenswarm.transport.clock import StampKeeper
 from tokenswarm.transport.portable import PortableTransport
 
 SLOW = (
+    "test_analysis",
     "test_benchmarks",
+    "test_cancelling",
+    "test_capacity_runs",
+    "test_compare_command",
+    "test_dataset_runs",
     "test_documentation",
     "test_endings",
     "test_every_protocol",
@@ -27,7 +32,10 @@ SLOW = (
     "test_locustfiles",
     "test_odd_users",
     "test_open_loop",
+    "test_run_ends",
     "test_scraping",
+    "test_steps",
+    "test_synthetic_runs",
     "test_verdict_faults",
     "test_web_ui",
     "test_workers",
