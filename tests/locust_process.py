@@ -16,6 +16,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAT = ROOT / "locustfiles" / "chat.py"
+FIVE_USERS_FOR_A_MINUTE = f"""{CHAT.read_text()}
+from locust import LoadTestShape
+
+class Flat(LoadTestShape):
+    def tick(self):
+        return (5, 10) if self.get_run_time() < 60 else None
+"""
 LOCUST = [sys.executable, "-m", "locust"]
 
 

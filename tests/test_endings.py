@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from locust_process import CHAT, LocustProcess, headless, locust
+from locust_process import FIVE_USERS_FOR_A_MINUTE, LocustProcess, headless, locust
 from simulator_process import Running, simulator
 
 from tokenswarm.record import COLUMNS
@@ -73,13 +73,7 @@ def test_a_signal_ends_the_run_in_order(tmp_path: Path, slow: Running, ending: s
 
 def test_sigterm_ends_a_shape_in_order(tmp_path: Path, slow: Running) -> None:
     locustfile = tmp_path / "shape.py"
-    locustfile.write_text(
-        CHAT.read_text()
-        + "from locust import LoadTestShape\n"
-        + "class Flat(LoadTestShape):\n"
-        + "    def tick(self):\n"
-        + "        return (5, 10) if self.get_run_time() < 60 else None\n"
-    )
+    locustfile.write_text(FIVE_USERS_FOR_A_MINUTE)
     with locust(tmp_path, "--headless", "--host", slow.url, locustfile=locustfile) as run:
         run.until(lambda: some_rows(run))
         run.process.terminate()

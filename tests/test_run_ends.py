@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from locust_process import CHAT, LocustProcess, headless, locust, read_rows
+from locust_process import FIVE_USERS_FOR_A_MINUTE, LocustProcess, headless, locust, read_rows
 from simulator_process import Running, simulator
 from swarm_process import PATIENCE, free_port, headless_swarm, processes
 from test_web_ui import Page, finished
@@ -55,13 +55,7 @@ def test_requests_are_counted_to_the_last_and_retries_are_extra(tmp_path: Path) 
 
 def test_a_shape_ends_with_the_requests_and_its_users_stay_until_then(tmp_path: Path, quick_simulator: Running) -> None:
     locustfile = tmp_path / "shape.py"
-    locustfile.write_text(
-        CHAT.read_text()
-        + "from locust import LoadTestShape\n"
-        + "class Flat(LoadTestShape):\n"
-        + "    def tick(self):\n"
-        + "        return (5, 10) if self.get_run_time() < 60 else None\n"
-    )
+    locustfile.write_text(FIVE_USERS_FOR_A_MINUTE)
     run = headless(tmp_path, quick_simulator.url, "--requests", "31", locustfile=locustfile)
     assert len(run.rows()) == 31
     assert run.json("run.json")["ended_by"] == "requests"
