@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import run_directory_maker as maker
 
-from tokenswarm.results import console, phases, read, sections, summarise
+from tokenswarm.results import console, phases, read, summarise
+from tokenswarm.results.report import load
+from tokenswarm.results.report.material import Material
 
 RAMP = (10, 2, 60, 60)
 Change = Callable[[maker.Record, int], None]
@@ -82,7 +84,7 @@ def test_lengths_of_prompts_are_called_an_estimate_where_they_are(
     by = "an estimate, without --tokenizer" if estimated else "by --tokenizer"
     said = f"100 tokens meant on average ({by}); 110 counted by the server"
     assert f"Prompts: {said}" in console.table(found)
-    assert said in sections.throughput(material(tmp_path, found))
+    assert said in load.throughput(material(tmp_path, found))
 
 
 @pytest.mark.parametrize(("told", "cached"), [(True, "45.0 % came out of its cache"), (False, "does not tell")])
@@ -105,6 +107,6 @@ def test_a_run_of_which_nobody_said_such_things_has_no_such_lines(tmp_path: Path
     assert not {"Prompts:", "Prefixes:"} & set(console.table(found).split())
 
 
-def material(folder: Path, found: dict[str, Any]) -> sections.Material:
+def material(folder: Path, found: dict[str, Any]) -> Material:
     run = read.load(folder)
-    return sections.Material(run, phases.find(run), found)
+    return Material(run, phases.find(run), found)

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 import run_directory_maker as maker
 
-from tokenswarm.results import charts, console, page, phases, read, report, wording
+from tokenswarm.results import console, page, phases, read, report, wording
 from tokenswarm.results.__main__ import main
+from tokenswarm.results.charts import load as load_chart
+from tokenswarm.results.charts.axes import time_bins
+from tokenswarm.results.charts.thinning import extremes_kept
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x1b]0;title\x07 =cmd 服务器忙"
 
@@ -143,10 +146,10 @@ def test_thinning_keeps_the_extremes_of_every_moment(tmp_path: Path) -> None:
 
     x, y = np.arange(100_000) / 100, np.random.default_rng(1).lognormal(5, 0.5, 100_000)
     y[[17, 54_321, 99_999]] = 1e5, 1e-3, 2e5
-    kept = charts.extremes_kept(x, y, 4000)
+    kept = extremes_kept(x, y, 4000)
     assert {17, 54_321, 99_999} <= set(kept.tolist())
     assert 2000 <= len(kept) <= 4100
-    assert len(charts.extremes_kept(x[:50], y[:50], 4000)) == 50
+    assert len(extremes_kept(x[:50], y[:50], 4000)) == 50
 
 
 def test_the_console_table_is_aligned_and_clean(tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_the_notebook_runs_as_a_script_and_results_load_no_locust(tmp_path: Path
 
 def test_charts_reach_to_the_last_whole_second(tmp_path: Path) -> None:
     run = read.load(maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 62.7), 2))
-    edges = charts.time_bins(phases.find(run), 600)
+    edges = time_bins(phases.find(run), 600)
     assert edges is not None
     assert (edges[0], edges[-1], len(edges)) == (maker.T0, maker.T0 + 62, 63)
 
@@ -252,7 +255,7 @@ def test_one_level_all_along_has_no_table_of_steps(tmp_path: Path) -> None:
 def load_lines(directory: Path) -> list[tuple[str, list[float]]]:
     """The lines of the chart's first row, the load: names and heights."""
     run = read.load(directory)
-    chart = charts.over_time(run, phases.find(run))
+    chart = load_chart.over_time(run, phases.find(run))
     assert chart is not None
     return [(trace["name"], trace["y"]) for trace in chart["data"] if trace["yaxis"] == "y"]
 
@@ -283,7 +286,7 @@ def test_in_an_open_loop_they_are_requests_a_second(tmp_path: Path) -> None:
 
 def test_phases_are_shaded_on_the_charts(tmp_path: Path) -> None:
     run = read.load(maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 62), 2))
-    chart = charts.over_time(run, phases.find(run))
+    chart = load_chart.over_time(run, phases.find(run))
     assert chart is not None
     assert [label["text"] for label in chart["layout"]["annotations"]] == ["ramp", "steady"]
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0, 12, 60]

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tokenswarm.results.charts import BLUE, GREY, ORANGE, RED, TEAL, VIOLET, Figure, spread_out
+from tokenswarm.results.charts.axes import BLUE, GREY, ORANGE, RED, TEAL, VIOLET, Figure, rounded
+from tokenswarm.results.charts.thinning import spread_out
 from tokenswarm.results.compare import bootstrap, metrics
 from tokenswarm.results.compare.bootstrap import Floats, Sample
 from tokenswarm.results.compare.differences import Comparison
@@ -128,12 +129,6 @@ def running_median(times: Floats, values: Floats) -> tuple[Floats, Floats]:
     middles = (edges[:-1] + edges[1:]) / 2
     filled = np.array([len(part) > 0 for part in parts])
     return middles[filled], np.array([np.median(part) for part in parts if len(part)])
-
-
-def rounded(values: Floats) -> list[float]:
-    """Short numbers keep the file small."""
-    found: list[float] = np.round(values, 3).tolist()
-    return found
 
 
 def _curve(found: Sample) -> dict[str, Any]:

@@ -6,15 +6,17 @@ from typing import Any, Final
 
 from tokenswarm.results import page
 from tokenswarm.results.page import escape
+from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, number, plain
 
 MOST: Final = 200
 """Shown; a table longer than that is for summary.json."""
 
 
-def section(workers: list[dict[str, Any]]) -> str:
-    """Markup, from `summary["run"]["workers"]`; nothing where the one process there was did well."""
-    if len(workers) < 2 and all(worker["status"] in (None, "finished") for worker in workers):
+def workers(material: Material) -> str:
+    """Nothing where the one process there was did well."""
+    known = material.summary["run"]["workers"]
+    if len(known) < 2 and all(worker["status"] in (None, "finished") for worker in known):
         return ""
     rows = [
         [
@@ -26,10 +28,10 @@ def section(workers: list[dict[str, Any]]) -> str:
             count(worker["missing_batches"]),
             _offset(worker),
         ]
-        for worker in workers[:MOST]
+        for worker in known[:MOST]
     ]
     heads = ["Worker", "Host, process", "", "rows", "without a row", "reports missing", "clock, ms"]
-    left_out = f" The first {MOST} of {count(len(workers))}." if len(workers) > MOST else ""
+    left_out = f" The first {MOST} of {count(len(known))}." if len(known) > MOST else ""
     note = "Times are the master's. The last column: how far a worker's own clock was off, and how well that is known."
     return page.section("Workers", page.table(heads, rows), note=note + left_out)
 

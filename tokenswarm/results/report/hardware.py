@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import charts, page
-from tokenswarm.results.charts import Figure, Row
+from tokenswarm.results import page
+from tokenswarm.results.charts.axes import WORKER_COLOURS, Figure, Row, stacked
+from tokenswarm.results.charts.thinning import MOST_POINTS, extremes_kept
 from tokenswarm.results.hardware import SHOWN
 from tokenswarm.results.page import escape
 from tokenswarm.results.phases import Phases
+from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, number, plain
 
 CHARTED: Final = (("utilization_ratio", "cpu_busy_ratio"), ("power_watts",), ("memory_used_bytes",))
@@ -19,8 +21,9 @@ CHARTED: Final = (("utilization_ratio", "cpu_busy_ratio"), ("power_watts",), ("m
 MOST_DEVICES: Final = 16
 
 
-def section(samples: pd.DataFrame, found: list[dict[str, Any]], phases: Phases) -> str:
-    """Markup, from hardware.csv and `summary["hardware"]`; nothing where nobody was asked."""
+def hardware(material: Material) -> str:
+    """Nothing where nobody was asked."""
+    samples, found, phases = material.run.hardware, material.summary["hardware"], material.phases
     rows = [
         [
             escape(plain(figure["host"], 40)),
@@ -32,7 +35,7 @@ def section(samples: pd.DataFrame, found: list[dict[str, Any]], phases: Phases) 
         for figure in found
     ]
     heads = ["Machine", "device", "", "mean", "min", "max", "std", "samples"]
-    chart = charts.stacked([_row(samples, phases, metrics) for metrics in CHARTED], phases)
+    chart = stacked([_row(samples, phases, metrics) for metrics in CHARTED], phases)
     drawn = page.figure("chart-hardware", chart, "Use, power and memory, on the time axis of the charts above")
     note = "Samples inside the window; the highest is of the readings in them. Where nothing was told there is no line."
     return page.section("Hardware", drawn, page.table(heads, rows) if rows else "", note=note) if rows or drawn else ""
@@ -46,8 +49,8 @@ def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...]) -> Row
             break
         x = group["time"].to_numpy(dtype=np.float64) - phases.start
         y = (group["mean"].fillna(group["value"]) * SHOWN[str(metric)].scale).to_numpy(dtype=np.float64)
-        kept = charts.extremes_kept(x, y, charts.MOST_POINTS)
-        style = {"color": charts.WORKER_COLOURS[len(traces) % len(charts.WORKER_COLOURS)], "width": 1.5}
+        kept = extremes_kept(x, y, MOST_POINTS)
+        style = {"color": WORKER_COLOURS[len(traces) % len(WORKER_COLOURS)], "width": 1.5}
         points = {"x": np.round(x[kept], 3).tolist(), "y": np.round(y[kept], 3).tolist()}
         name = {"name": f"{plain(host, 30)} {plain(device, 20)}", "showlegend": metrics == CHARTED[0]}
         traces.append({"type": "scatter", "mode": "lines", "line": style} | points | name)

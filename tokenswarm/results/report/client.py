@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tokenswarm.results import charts, page
+from tokenswarm.results import page
+from tokenswarm.results.charts import client as charts
 from tokenswarm.results.page import escape, facts, figure
-from tokenswarm.results.phases import Phases
-from tokenswarm.results.read import Run
+from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, number, share, statistic
 
 SHOWN_JUMP_MS: Final = 0.1
@@ -16,16 +16,17 @@ MOST_WORKERS: Final = 8
 """Drawn and listed: the busiest."""
 
 
-def section(run: Run, phases: Phases, client: dict[str, Any]) -> str:
-    """Markup, from `summary["client"]` and the intervals; nothing if nothing is known."""
-    busiest = sorted(client["by_worker"], key=lambda worker: -(worker["busy_share"] or 0))[:MOST_WORKERS]
+def client(material: Material) -> str:
+    """Nothing if nothing is known."""
+    found = material.summary["client"]
+    busiest = sorted(found["by_worker"], key=lambda worker: -(worker["busy_share"] or 0))[:MOST_WORKERS]
     busiest.sort(key=lambda worker: int(worker["worker"]))
-    chart = charts.client_over_time(run, phases, [worker["worker"] for worker in busiest])
-    known = len(client["by_worker"])
+    chart = charts.over_time(material.run, material.phases, [worker["worker"] for worker in busiest])
+    known = len(found["by_worker"])
     caption = f"The {len(busiest)} busiest of {count(known)} workers" if known > len(busiest) else "The client"
     note = "Whether the measuring side kept up; the verdict judges it."
     drawn = figure("chart-client", chart, f"{caption}: CPU, and the longest time in each second that the loop was busy")
-    return page.section("The client itself", facts(_facts(client)), _table(busiest), drawn, note=note)
+    return page.section("The client itself", facts(_facts(found)), _table(busiest), drawn, note=note)
 
 
 def _facts(client: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.results import page, phases, read, sections, summarise
+from tokenswarm.results import page, phases, read, summarise
+from tokenswarm.results.report.contents import SECTIONS
+from tokenswarm.results.report.material import Material, Section, title
 
 REPORT_FILE: Final = "report.html"
 
@@ -40,7 +42,7 @@ def write(directory: str | Path, *, html: bool = True) -> Written:
     return Written(summary, summary_path, report)
 
 
-def render(run: read.Run, summary: dict[str, Any], parts: Sequence[sections.Section] = sections.SECTIONS) -> str:
+def render(run: read.Run, summary: dict[str, Any], parts: Sequence[Section] = SECTIONS) -> str:
     """The report as one HTML text."""
-    material = sections.Material(run, phases.find(run), summary)
-    return page.whole(f"{sections.title(summary)} – tokenswarm", [part(material) for part in parts])
+    material = Material(run, phases.find(run), summary)
+    return page.whole(f"{title(summary)} – tokenswarm", [part(material) for part in parts])

@@ -9,11 +9,11 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from typing import Any, Final
 
 from plotly.offline import get_plotlyjs
 
-from tokenswarm.results.page_style import STYLE
 from tokenswarm.results.wording import plain
 
 POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -37,55 +37,7 @@ _PAGE: Final = """<!DOCTYPE html>
 </html>
 """
 
-_DRAW: Final = """
-(function () {
-  "use strict";
-  var dark = window.matchMedia("(prefers-color-scheme: dark)");
-  var charts = [];
-  function theme(layout, isDark) {
-    var text = isDark ? "#c9ced8" : "#3a4150", grid = isDark ? "#2b313c" : "#e7e9ee";
-    var paper = isDark ? "#1d222b" : "#ffffff";
-    var themed = Object.assign({
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      hovermode: "closest",
-      font: {family: "system-ui, -apple-system, 'Segoe UI', sans-serif", size: 12, color: text},
-      hoverlabel: {bgcolor: paper, bordercolor: grid, font: {color: text}}
-    }, layout);
-    themed.legend = {
-      orientation: "h", x: 0, xanchor: "left", y: 1, yref: "container", yanchor: "top", traceorder: "normal"
-    };
-    themed.margin = {l: 64, r: layout.yaxis2 && layout.yaxis2.side === "right" ? 60 : 20, t: 58, b: 48};
-    themed.annotations = (layout.annotations || []).map(function (note) {
-      return Object.assign({bgcolor: isDark ? "rgba(26,31,39,0.75)" : "rgba(255,255,255,0.75)"}, note);
-    });
-    Object.keys(themed).forEach(function (key) {
-      if (/^[xy]axis\\d*$/.test(key)) {
-        themed[key] = Object.assign({
-          gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true
-        }, themed[key]);
-      }
-    });
-    return themed;
-  }
-  function draw(isDark, width) {
-    charts.forEach(function (chart) {
-      var layout = theme(chart.figure.layout, isDark);
-      layout.width = width;
-      layout.autosize = !width;
-      window.Plotly.react(chart.element, chart.figure.data, layout,
-        {responsive: !width, displaylogo: false, displayModeBar: false});
-    });
-  }
-  document.querySelectorAll("figure[data-chart]").forEach(function (element) {
-    var source = document.getElementById(element.dataset.chart);
-    charts.push({element: element.querySelector(".plot"), figure: JSON.parse(source.textContent)});
-  });
-  draw(dark.matches);
-  dark.addEventListener("change", function () { draw(dark.matches); });
-  window.addEventListener("beforeprint", function () { draw(false, 690); });
-  window.addEventListener("afterprint", function () { draw(dark.matches); });
-})();
-"""
+_FILES: Final = resources.files(__name__)
 
 
 def whole(title: str, sections: Iterable[str]) -> str:
@@ -93,8 +45,12 @@ def whole(title: str, sections: Iterable[str]) -> str:
     body = "\n".join(section for section in sections if section)
     scripts = ""
     if "data-chart=" in body:
-        scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>"
-    return _PAGE.format(policy=POLICY, title=escape(title), style=STYLE, body=body, scripts=scripts)
+        scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_file('draw.js')}</script>"
+    return _PAGE.format(policy=POLICY, title=escape(title), style=_file("style.css"), body=body, scripts=scripts)
+
+
+def _file(name: str) -> str:
+    return (_FILES / name).read_text("utf-8")
 
 
 def escape(text: object, length: int = 1000) -> str:

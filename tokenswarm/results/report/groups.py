@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from tokenswarm.results import page, wording
 from tokenswarm.results.page import escape
+from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, statistic
 
 HEADS: Final = ("due", "ok", "failed", "TTFT p50", "p95", "p99", "TPOT p50", "e2e p50", "p95", "output tokens")
 
 
-def section(groups: dict[str, list[dict[str, Any]]]) -> str:
-    """Markup, from `summary["groups"]`; nothing where all requests are of one kind."""
+def groups(material: Material) -> str:
+    """Nothing where all requests are of one kind."""
     tables = []
-    for kind, members in groups.items():
+    for kind, members in material.summary["groups"].items():
         rows = [
             [
                 escape(wording.group(kind, member["value"])),

@@ -1,0 +1,9 @@
+"""Of the report."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TEXTS: Final = {
+    "Latency": "延迟",
+}

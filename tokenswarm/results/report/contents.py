@@ -1,0 +1,41 @@
+"""The report's sections in their order. Each is a function of what is known about the run, and returns markup, or ""
+where it has nothing to say; what is added here is in the report.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tokenswarm.results.report.client import client
+from tokenswarm.results.report.details import details, reading
+from tokenswarm.results.report.goals import capacity, goals
+from tokenswarm.results.report.groups import groups
+from tokenswarm.results.report.hardware import hardware
+from tokenswarm.results.report.heading import cards, defects, heading, verdict
+from tokenswarm.results.report.latency import distributions, percentiles
+from tokenswarm.results.report.load import over_time, steps, throughput
+from tokenswarm.results.report.material import Section
+from tokenswarm.results.report.requests import counts, errors
+from tokenswarm.results.report.workers import workers
+
+SECTIONS: Final[tuple[Section, ...]] = (
+    heading,
+    verdict,
+    cards,
+    defects,
+    capacity,
+    goals,
+    percentiles,
+    distributions,
+    over_time,
+    throughput,
+    steps,
+    groups,
+    counts,
+    errors,
+    hardware,
+    client,
+    workers,
+    details,
+    reading,
+)
