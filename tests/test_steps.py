@@ -135,7 +135,7 @@ def what_the_end_cuts_is_of_its_step(folder: Path) -> None:
 
 
 def a_lower_step_begins_when_those_who_leave_are_gone(folder: Path) -> None:
-    options = ("--steps", "4,1", "--step-time", "1s", "--warmup", "0")
+    options = ("--steps", "4,1", "--step-time", "2s", "--warmup", "0")
     with (
         simulator(folder, "--decode-base", "30", "--output-tokens", "100") as server,
         headless_swarm(folder, 2, server.url, *options) as run,

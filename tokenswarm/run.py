@@ -147,6 +147,7 @@ class Run:
     def take_step(self, step: Step) -> None:
         """The asked number of users has changed, or all of them are there."""
         began = self.recorder.anchor.monotonic(step.at)
+        self.recorder.step = step.serial
         if not self._steps or step.number > self._steps[-1][1]:
             self._steps.append((began, step.number))
         if self.open_loop is not None:

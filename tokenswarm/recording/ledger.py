@@ -59,6 +59,7 @@ class Seat:
         self.users = 0
         self.through = ""
         self.drained = False
+        self.step = -1
         """As its last batch has them."""
         self.pid_here: int | None = None
         """Its process, if that is one of this machine."""
@@ -90,6 +91,7 @@ class Seat:
             self.totals, self.exceptions = batch.totals, batch.exceptions
             worker.in_flight = batch.in_flight
             self.users, self.through, self.drained = batch.users, batch.through, batch.drained
+            self.step = batch.step
             worker.clock_offset_ms = batch.offset_ns / 1e6
         worker.clock_uncertainty_ms = max(worker.clock_uncertainty_ms, batch.uncertainty_ns / 1e6)
         worker.batches += 1

@@ -130,6 +130,8 @@ class Batch(Message, frozen=True, tag="tokenswarm-batch"):
     offset_ns: int = 0
     """The worker's wall clock − the master's."""
     uncertainty_ns: Count = 0
+    step: int = -1
+    """`serial` of the last `Step` that it took; -1: none yet."""
 
 
 class Done(Message, frozen=True, tag="tokenswarm-done"):

@@ -57,9 +57,10 @@ class Recorder:
         """What the locustfile's own code raised."""
         self.through = ""
         self.drained = False
-        """As `Batch` has them."""
         self.offset_ns = 0
         self.uncertainty_ns = 0
+        self.step = -1
+        """As `Batch` has them."""
         self._users = users
         self._health = Health(loop_lag_ns)
         self._sink = sink
@@ -168,6 +169,7 @@ class Recorder:
             drained=self.drained,
             offset_ns=self.offset_ns,
             uncertainty_ns=self.uncertainty_ns,
+            step=self.step,
         )
         self._sequence += 1
         for part in self._health.take():

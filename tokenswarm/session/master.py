@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import gevent
-import msgspec
 import psutil
 from locust.exception import RPCError
 from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
@@ -46,6 +45,7 @@ from tokenswarm.session.base import Session, machine
 from tokenswarm.session.keeping import Keeping
 from tokenswarm.session.listener import hears_now, keep_listening
 from tokenswarm.session.local import limit_stop_timeout
+from tokenswarm.session.telling import Telling
 from tokenswarm.transport.origin import Origins
 
 WORKERS_PORT: Final = 5557
@@ -77,8 +77,7 @@ class MasterSession(Session):
         self._keeping = Keeping(environment, self.headless, self._tell_step, self._look)
         self._origins: Origins | None = None
         self._books: dict[str, Book] = {}
-        self._told_before: dict[str, int] = {}
-        """As `_users_before` was when all workers were last told of a step."""
+        self._telling = Telling(self._send_step, self._users)
         self._drain: gevent.Greenlet | None = None
         self._drains_unheard = False
         self._cut_by: float | None = None
@@ -281,29 +280,23 @@ class MasterSession(Session):
 
     def _tell_step(self, step: Step, only: str = "") -> None:
         """To all workers, or to the one that has just taken its seat."""
-        before = self._users_before()
-        if not only:
-            self._told_before = before
-        for client_id in before.keys() & {only} if only else before:
-            with suppress(RPCError):
-                self._send(client_id, msgspec.structs.replace(step, before=before[client_id]))
+        if self.book is not None:
+            self._telling.tell(step, self.book.ledger, time.monotonic(), only)
 
-    def _users_before(self) -> dict[str, int]:
-        """Of each worker that is there: users of the workers in the seats before its own, as far as they have told."""
-        clients, found, before = self.environment.runner.clients, dict[str, int](), 0
-        for seat in self.book.ledger if self.book is not None else ():
-            client = clients.get(seat.worker.client_id)
-            if client is not None and client.id not in found:
-                found[client.id] = before
-                before += client.user_count
-        return found
+    def _send_step(self, client_id: str, step: Step) -> None:
+        with suppress(RPCError):  # it is told again
+            self._send(client_id, step)
+
+    def _users(self) -> dict[str, int]:
+        return {client.id: client.user_count for client in self.environment.runner.clients.all}
 
     def _look(self) -> None:
-        """Once a second. Where a worker came or went, others have taken over its users, or given it some of theirs."""
+        """Once a second."""
         book = self.book
-        steady = book is not None and self._drain is None and book.step.reached
-        if book is not None and steady and self._users_before() != self._told_before:
-            self._tell_step(book.tell_again())
+        if book is not None and self._drain is None:
+            if book.step.reached and self._telling.is_outdated(book.ledger):
+                self._tell_step(book.tell_again())
+            self._telling.repeat(book.run_id, book.ledger, time.monotonic())
         self._end_if_through()
 
     def _on_spawned(self, user_count: int, **_: Any) -> None:

@@ -291,8 +291,10 @@ class WorkerSession(Session):
 
     def _on_step(self, msg: Any, **_: Any) -> None:
         step, run = self._read(msg, Step), self._loading.run
-        if step is None or step.run != self._place.run:
+        if step is None or step.run != self._place.run or step == self._step:
             return
+        if self._step is not None and self._step.run == step.run and self._step.serial > step.serial:
+            return  # told again, and overtaken
         self._step = step
         if run is not None:
             run.take_step(step)

@@ -1,0 +1,70 @@
+"""What the workers are told of the load's steps: each its own part, and again until it has heard. Knows no Locust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tokenswarm.recording.ledger import Seat
+from tokenswarm.recording.messages import Step
+
+HEARD_SECONDS: Final = 3.0
+"""A worker whose reports do not know of a step for so long is told again: the message was lost."""
+
+
+@dataclass
+class _Told:
+    step: Step
+    at: float
+
+
+class Telling:
+    """Of one master. Clients are those that are there, by Locust's id, each with its number of users."""
+
+    def __init__(self, send: Callable[[str, Step], None], clients: Callable[[], Mapping[str, int]]) -> None:
+        """`send` may lose what it is given, and does not raise."""
+        self._send = send
+        self._clients = clients
+        self._everybody: dict[str, int] = {}
+        """As `_before` was when all were last told."""
+        self._told: dict[str, _Told] = {}
+
+    def tell(self, step: Step, seats: Iterable[Seat], now: float, only: str = "") -> None:
+        """All who are there, or the one that has just taken its seat. `now` in seconds of any clock."""
+        before = self._before(seats)
+        if not only:
+            self._everybody = before
+        for client in before.keys() & {only} if only else before:
+            self._tell(client, msgspec.structs.replace(step, before=before[client]), now)
+
+    def is_outdated(self, seats: Iterable[Seat]) -> bool:
+        """Whether a worker came or went since all were told: others have its users, or gave it some of theirs."""
+        return self._before(seats) != self._everybody
+
+    def repeat(self, run: str, seats: Iterable[Seat], now: float) -> None:
+        """Those who have reported since, and do not know of the step that they were told of."""
+        clients = self._clients()
+        for seat in seats:
+            client = seat.worker.client_id
+            told = self._told.get(client)
+            if told is None or told.step.run != run or client not in clients or not seat.worker.batches:
+                continue
+            if seat.step < told.step.serial and now > told.at + HEARD_SECONDS:
+                self._tell(client, told.step, now)
+
+    def _tell(self, client: str, step: Step, now: float) -> None:
+        self._told[client] = _Told(step, now)
+        self._send(client, step)
+
+    def _before(self, seats: Iterable[Seat]) -> dict[str, int]:
+        """Of each worker that is there: users of the workers in the seats before its own, as far as they have told."""
+        clients, found, before = self._clients(), dict[str, int](), 0
+        for seat in seats:
+            client = seat.worker.client_id
+            if client in clients and client not in found:
+                found[client] = before
+                before += clients[client]
+        return found
