@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,18 @@ def test_a_signal_and_a_task_that_quits_are_told_apart(tmp_path: Path, quick_sim
         run.wait()
     assert run.json("run.json")["ended_by"] == "signal"
     assert json.loads((run.run_dir / "summary.json").read_text())["run"]["ended_by"] == "signal"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_does_not_cost_the_report_and_a_second_one_does_without(
+    tmp_path: Path, quick_simulator: Running, times: int
+) -> None:
+    with locust(tmp_path, "--headless", "--host", quick_simulator.url, "-u", "1", "--requests", "5") as run:
+        run.until(lambda: (run.run_dir / "run.json").exists() and run.json("run.json").get("end"))
+        for said in ("once more: without it", "No report is waited for")[:times]:
+            os.killpg(run.process.pid, signal.SIGINT)
+            run.until(lambda said=said: said in run.output)
+        run.wait()
+    assert "Traceback" not in run.output
+    assert (run.run_dir / "report.html").exists() == (times == 1)
+    assert (f"tokenswarm report {run.run_dir}" in run.output) == (times == 2)

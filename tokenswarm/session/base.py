@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -125,6 +126,14 @@ class Session:
             gevent.signal_handler(signal.SIGTERM, self._terminated)
         else:
             self._interrupt.start(hub.parent.throw, KeyboardInterrupt)
+
+    def wait_after_the_load(self, wait: Callable[[], None]) -> None:
+        """Ctrl-C is a KeyboardInterrupt in `wait`, and nothing any more when that is over: all is written then."""
+        self._interrupt.stop()
+        self._interrupt.start(gevent.get_hub().parent.throw, KeyboardInterrupt)
+        wait()
+        self._interrupt.stop()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _terminated(self) -> None:
         self.signalled = True

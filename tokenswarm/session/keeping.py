@@ -35,6 +35,9 @@ from tokenswarm.ui.console import LiveLine
 LOOKS_A_SECOND: Final = 20
 """How often the asked number of users is looked at, for a locustfile whose way of sharing them out does not tell."""
 
+QUIETLY_SECONDS: Final = 3.0
+"""A report that takes longer is told of."""
+
 _GOALS: Final = {True: "were met", False: "were missed", None: "were not measured"}
 
 _log = logging.getLogger("tokenswarm")
@@ -211,8 +214,17 @@ class Keeping:
         return book
 
     def wait_for_results(self) -> None:
-        """Until every report is written; then Locust's exit code is ours, if there is none yet."""
-        gevent.joinall(self._results)
+        """Until every report is written, or Ctrl-C has come twice; then Locust's exit code is ours, if there is none
+        yet."""
+        for said in ("The report is being written. Ctrl-C once more: without it.", "No report is waited for."):
+            try:
+                if len(gevent.joinall(self._results, timeout=QUIETLY_SECONDS)) < len(self._results):
+                    _log.info("Writing the report …")
+                gevent.joinall(self._results)
+                break
+            except KeyboardInterrupt:
+                _log.warning(said)
+        gevent.killall(self._results)
         if self._worst_exit is not None and self._environment.process_exit_code is None:
             self._environment.process_exit_code = self._worst_exit
 
@@ -254,9 +266,15 @@ class Keeping:
         """Summary and report, in a process of their own: pandas has no place beside an event loop."""
         command = [sys.executable, "-m", "tokenswarm.results", str(book.path)]
         utf8 = {**os.environ, "PYTHONUTF8": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=utf8, check=False)
+        again = f"tokenswarm report {book.path}"
+        try:  # in a group of its own: Ctrl-C in a terminal is for us, and we say what becomes of it
+            done = subprocess.run(
+                command, capture_output=True, text=True, encoding="utf-8", env=utf8, check=False, process_group=0
+            )
+        except gevent.GreenletExit:
+            _log.warning("No report was written. What was measured is safe; for its report: %s", again)
+            raise
         if done.returncode:
-            again = f"tokenswarm report {book.path}"
             _log.error(
                 "No report was written: %s\nWhat was measured is safe; try again: %s", done.stderr.strip(), again
             )

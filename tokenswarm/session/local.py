@@ -130,7 +130,7 @@ class LocalSession(Session):
         except KeyboardInterrupt:
             self.cut()
             self._on_stop()
-        self._keeping.wait_for_results()
+        self.wait_after_the_load(self._keeping.wait_for_results)
         self.close()
 
     def _on_quit(self, **_: Any) -> None:

@@ -421,7 +421,7 @@ class MasterSession(Session):
             self.cut()
             self.environment.runner.quit()
         self._end_when_drained()
-        self._keeping.wait_for_results()
+        self.wait_after_the_load(self._keeping.wait_for_results)
         self.close()
 
     def _end_when_drained(self) -> None:
