@@ -18,7 +18,7 @@ if not RUN:
 # %%
 try:
     run = read.load(RUN)
-    written = report.write(RUN)
+    written = report.write(run)
 except RunDirectoryError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import run_directory_maker as maker
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tokenswarm.results import console, read, report, summarise
+from tokenswarm.record import STATUSES
+from tokenswarm.results import console, goals, read, report, summarise
+from tokenswarm.slo import parse_goodput, parse_slo
 
 STEADY = maker.boundaries(10, 2, 60, 60)
 """Ten users send 96 requests each in the steady 48 s."""
@@ -147,3 +153,24 @@ def test_goals_that_cannot_be_read_are_a_defect(tmp_path: Path) -> None:
     found = summary(tmp_path, slo="nonsense")
     assert found["slo"] is None
     assert any("nonsense" in defect for defect in found["defects"])
+
+
+AMOUNTS = st.none() | st.sampled_from([0.0, 29.9, 30.0, 30.1]) | st.floats(0, 1e6)
+GOALS = (
+    *parse_goodput("ttft<30ms ttft_sent<30ms ttft_due<30ms tpot<30ms e2e<30ms output_tps>30"),
+    *parse_slo("ttft_p95<30ms tpot_p90<30ms e2e_p99<30ms output_tps_p50>30 error_rate<1%"),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(STATUSES), AMOUNTS, AMOUNTS)), st.sampled_from(GOALS))
+def test_many_requests_at_once_are_judged_as_each_alone(
+    requests: list[tuple[str, float | None, float | None]], goal: Any
+) -> None:
+    statuses, values, ages = zip(*requests, strict=True) if requests else ((), (), ())
+    figures = goals.Figures(
+        pd.Series(statuses, dtype="str"), np.array(values, dtype=np.float64), np.array(ages, dtype=np.float64)
+    )
+    counts, missed = goals.missed_by(goal, figures)
+    alone = [goal.missed_by(*request) for request in requests]
+    assert counts.tolist() == [each is not None for each in alone]
+    assert missed.tolist() == [each is True for each in alone]

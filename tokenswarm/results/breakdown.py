@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.results import distribution
 from tokenswarm.results.flow import column
 
 KEYS: Final = ("name", "user_class", "remote_addr")
+FIGURES: Final = ("ttft_ms", "ttft_low_ms", "tpot_ms", "e2e_ms", "output_tokens")
 MOST: Final = 100
 """Groups told of each kind; a locustfile may give each request a name of its own."""
 
@@ -18,10 +21,20 @@ MOST: Final = 100
 def groups(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Figures by each column in which the cohort's requests differ, the largest groups first."""
     found = {}
+    figures = {name: column(cohort, name) for name in FIGURES}
+    states = {"ok": cohort["status"] == "ok", "failed": cohort["status"].isin(["failed", "timeout"])}
+    figures |= {name: mask.to_numpy() for name, mask in states.items()}
     for key in KEYS:
-        values = cohort[key].value_counts()
+        values = cohort[key].value_counts().index
         if len(values) > 1:
-            found[key] = [_group(str(value), cohort[cohort[key] == value]) for value in values.index[:MOST]]
+            told = values[:MOST]
+            places = told.get_indexer(pd.Index(cohort[key]))
+            order = np.argsort(places, kind="stable")
+            edges = np.searchsorted(places[order], np.arange(len(told) + 1))
+            found[key] = [
+                _group(str(value), {name: every[order[first:end]] for name, every in figures.items()})
+                for value, first, end in zip(told, edges[:-1], edges[1:], strict=True)
+            ]
     return found
 
 
@@ -39,16 +52,17 @@ def questions(rows: pd.DataFrame) -> dict[str, int] | None:
     }
 
 
-def _group(value: str, rows: pd.DataFrame) -> dict[str, Any]:
-    ok = rows[rows["status"] == "ok"]
-    tokens = ok["output_tokens"].sum(min_count=1)
+def _group(value: str, rows: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    ok = rows["ok"]
+    tokens = rows["output_tokens"][ok]
+    told = tokens[~np.isnan(tokens)]
     return {
         "value": value,
-        "due": len(rows),
-        "ok": len(ok),
-        "failed": int(rows["status"].isin(["failed", "timeout"]).sum()),
-        "output_tokens": None if pd.isna(tokens) else int(tokens),
-        "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
-        "tpot_ms": distribution.of(column(ok, "tpot_ms")),
-        "e2e_ms": distribution.of(column(ok, "e2e_ms")),
+        "due": len(ok),
+        "ok": int(ok.sum()),
+        "failed": int(rows["failed"].sum()),
+        "output_tokens": int(told.sum()) if len(told) else None,
+        "ttft_ms": distribution.of(rows["ttft_ms"], rows["ttft_low_ms"]),
+        "tpot_ms": distribution.of(rows["tpot_ms"][ok]),
+        "e2e_ms": distribution.of(rows["e2e_ms"][ok]),
     }

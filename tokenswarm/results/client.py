@@ -23,7 +23,7 @@ GAUGES: Final = ("cpu_percent", "loop_cpu_percent", "loop_wait_percent", "loop_l
 def figures(run: Run, phases: Phases, cohort: pd.DataFrame, defects: list[str]) -> dict[str, Any]:
     """How the load was made, and how whoever made it fared. A damaged histogram becomes a defect."""
     inside = intervals_inside(run, phases)
-    streamed = cohort[cohort["ttft_ms"].notna()]
+    clocks = cohort.loc[cohort["ttft_ms"].notna(), "clock"]
     try:
         read_lag = distribution.of_histograms(inside["client_lag"])
     except ValueError as error:
@@ -32,7 +32,7 @@ def figures(run: Run, phases: Phases, cohort: pd.DataFrame, defects: list[str]) 
     workers = [_worker(index, inside[inside["worker"] == index]) for index in sorted(set(inside["worker"]))]
     return {
         "workers": int(run.intervals["worker"].nunique()) or len(run.info.workers),
-        "clocks": {str(name): int(n) for name, n in streamed["clock"].value_counts().items()},
+        "clocks": {str(name): int(n) for name, n in clocks.value_counts().items()},
         "transports": {str(name): int(n) for name, n in cohort["transport"].value_counts().items() if name},
         "client_lag_ms": distribution.of(column(cohort, "client_lag_ms")),
         "read_lag_ms": read_lag,

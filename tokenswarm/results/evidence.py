@@ -27,13 +27,17 @@ USAGE_SLACK: Final = 0.03
 """Usage may be so many tokens, or this share of the chunks, below the chunks that came: each has at least a token."""
 MOST_TOKENS_A_CHARACTER: Final = 4
 """A character has at most four bytes, and a token at least one."""
+OF_ANSWERS: Final = (
+    *("ttft_ms", "clock", "chunks", "output_tokens", "token_source", "output_chars", "user_class"),
+    *("asked_output_tokens", "reasoning_tokens", "input_tokens"),
+)
 HIDDEN_TOKENS: Final = 16
 """The end of the text and its like are tokens without a character."""
 
 
 def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
     """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
-    ok = cohort[cohort["status"] == "ok"]
+    ok = cohort.loc[cohort["status"] == "ok", list(OF_ANSWERS)]
     seen = (cohort["status"] == "cancelled") & (cohort["chunks"] > 0)  # by users who left: no fault of anybody's
     yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
@@ -77,8 +81,8 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
 
 
 def _failed_share(cohort: pd.DataFrame) -> float:
-    stayed = cohort[cohort["status"] != "cancelled"]
-    return float(stayed["status"].isin(["failed", "timeout"]).mean()) if len(stayed) else 0.0
+    stayed = cohort.loc[cohort["status"] != "cancelled", "status"]
+    return float(stayed.isin(["failed", "timeout"]).mean()) if len(stayed) else 0.0
 
 
 def _commonest_error(cohort: pd.DataFrame) -> str:
@@ -137,7 +141,7 @@ def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measure
     counts = cohort["ttft_ms"].notna()
     if (cohort["status"] == CANCELLED).any():
         counts &= cohort["conn_reused"].str.lower() == "true"
-    before = flow.before_sent_ms(cohort[counts])
+    before = flow.before_sent_ms(cohort)[counts.to_numpy()]
     before = before[~np.isnan(before)]
     if len(before) and ttft["p50"] > 0:
         # p99 by rights; of few rows that would be their one worst, so then the highest percentile they can tell.
@@ -225,5 +229,6 @@ def _length_was_fixed(run: Run, rows: pd.DataFrame) -> pd.Series[bool]:
     if isinstance(body, dict) and body.get("ignore_eos"):
         return pd.Series(True, index=rows.index)
     everybody = bool(run.info.options.get("ignore_eos"))
-    own = {user.name: bool(user.options.get("ignore_eos", everybody)) for user in run.info.user_classes}
-    return pd.Series([own.get(name, everybody) for name in rows["user_class"]], index=rows.index, dtype=bool)
+    given = {user.name: bool(user.options.get("ignore_eos", everybody)) for user in run.info.user_classes}
+    otherwise = rows["user_class"].isin([name for name, own in given.items() if own != everybody])
+    return ~otherwise if everybody else otherwise

@@ -141,8 +141,10 @@ def sent_times(rows: pd.DataFrame) -> Floats:
 
 def before_sent_ms(rows: pd.DataFrame) -> Floats:
     """Start → sent of each row; NaN where it was never sent."""
-    total = rows[list(BEFORE_SENT)].sum(axis=1).to_numpy(dtype=np.float64)
-    return np.where(rows["pool_ms"].isna().to_numpy(), np.nan, total)
+    total = np.zeros(len(rows))
+    for name in BEFORE_SENT:
+        total += np.nan_to_num(column(rows, name))
+    return np.where(np.isnan(column(rows, "pool_ms")), np.nan, total)
 
 
 def workers_over_time(run: Run, name: str) -> pd.Series[Any]:

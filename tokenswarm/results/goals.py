@@ -8,24 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.errors import OptionError
-from tokenswarm.record import CANCELLED, INCOMPLETE, OK
-from tokenswarm.results.flow import column
+from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, OK, SHED, TIMEOUT
+from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.read import Run
 from tokenswarm.slo import COLUMNS, SPEEDS, Limit, Objective, parse_goodput, parse_slo, value_at
 
+Mask = npt.NDArray[np.bool_]
 
-class Figure(msgspec.Struct, frozen=True):
-    """A request as a goal sees it: `value` is None where it has none, `age_ms` how long it lasted."""
+_NEEDED: Final = ("status", "user_class", "start_time", "intended_time", "end_time", *COLUMNS.values())
 
-    status: str
-    value: float | None
-    age_ms: float | None
+@dataclass(frozen=True)
+class Figures:
+    """Requests as a goal sees them, one beside another: `values` is NaN where one has none, `ages_ms` how long each
+    lasted (NaN: unknown)."""
+
+    statuses: pd.Series[Any]
+    values: Floats
+    ages_ms: Floats
+
+    def are(self, *statuses: str) -> Mask:
+        """Which of them have one of these statuses."""
+        return self.statuses.isin(statuses).to_numpy()
 
 
 def objectives(run: Run, cohort: pd.DataFrame, defects: list[str]) -> dict[str, Any] | None:
@@ -33,6 +44,7 @@ def objectives(run: Run, cohort: pd.DataFrame, defects: list[str]) -> dict[str, 
 
     `attained` is None where something could not be measured and nothing was missed.
     """
+    cohort = cohort[list(_NEEDED)]
     given = _text(run.info.options, "slo")
     found = {"objectives": _judged(given, cohort, run, defects), "classes": []}
     for user_class in run.info.user_classes:
@@ -58,6 +70,7 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
         limits = ()
     if not limits:
         return None
+    cohort = cohort[list(_NEEDED)]
     classes = [name for name in cohort["user_class"].unique() if name]
     parts = [
         {"user_class": name, **_good(limits, cohort[cohort["user_class"] == name], run, seconds)} for name in classes
@@ -83,16 +96,13 @@ def _judged(text: str, rows: pd.DataFrame, run: Run, defects: list[str]) -> list
 
 
 def _judge(objective: Objective, rows: pd.DataFrame, run: Run) -> dict[str, Any]:
-    counted, misses, values = 0, 0, []
-    for figure in _figures(rows, objective.metric, run):
-        missed = objective.missed_by(figure.status, figure.value, figure.age_ms)
-        if missed is None:
-            continue
-        counted += 1
-        misses += missed
-        values.append(_worth(figure, objective.metric))
+    figures = _figures(rows, objective.metric, run)
+    counts, missed = missed_by(objective, figures)
+    counted, misses = int(counts.sum()), int(missed.sum())
     share = misses / counted if counted else None
-    value = share if objective.limit is None else value_at(sorted(values), objective)
+    value = share
+    if objective.limit is not None:
+        value = value_at(np.sort(_worths(figures, objective.metric)[counts]).tolist(), objective)
     never = 0.0 if objective.metric in SPEEDS else math.inf
     beyond = objective.limit is not None and value == never
     return {
@@ -109,50 +119,56 @@ def _judge(objective: Objective, rows: pd.DataFrame, run: Run) -> dict[str, Any]
     }
 
 
-def _worth(figure: Figure, metric: str) -> float:
-    """What a request stands for in a percentile: what never came is infinitely late, what was cut as late as it was by
-    then."""
-    if figure.status == OK and figure.value is not None:
-        return figure.value
-    if metric in SPEEDS:
-        return 0.0
-    if figure.status in (CANCELLED, INCOMPLETE):
-        found = figure.age_ms if figure.value is None else figure.value
-        return found or 0.0
-    return math.inf
+def missed_by(goal: Objective | Limit, figures: Figures) -> tuple[Mask, Mask]:
+    """Of each request, whether it counts, and whether it missed: `missed_by` of the goal, for many at once."""
+    limit = goal if isinstance(goal, Limit) else goal.limit
+    lost, cut = figures.are(FAILED, TIMEOUT, SHED), figures.are(CANCELLED, INCOMPLETE)
+    if limit is None:
+        return ~cut, lost
+    values, speed = figures.values, limit.metric in SPEEDS
+    told = ~np.isnan(values)
+    # What was still on its way and has its figure counts as any other, unless the figure grows until the end.
+    if limit.metric != "e2e" and not speed:
+        cut = cut & ~(told & figures.are(INCOMPLETE))
+    late = values if limit.metric == "tpot" else np.where(told, values, figures.ages_ms)
+    beyond = np.zeros_like(cut) if speed else late >= limit.bound
+    kept = values > limit.bound if speed else values < limit.bound
+    counts: Mask = lost | np.where(cut, beyond, told)
+    return counts, counts & (lost | cut | ~kept)
+
+
+def _worths(figures: Figures, metric: str) -> Floats:
+    """What each request stands for in a percentile: what never came is infinitely late, what was cut as late as it was
+    by then."""
+    known = np.where(np.isnan(figures.values), figures.ages_ms, figures.values)
+    cut = np.where(figures.are(CANCELLED, INCOMPLETE), np.nan_to_num(known), math.inf)
+    others = np.zeros_like(cut) if metric in SPEEDS else cut
+    return np.where(figures.are(OK) & ~np.isnan(figures.values), figures.values, others)
 
 
 def _good(limits: Sequence[Limit], rows: pd.DataFrame, run: Run, seconds: float) -> dict[str, Any]:
-    columns = [list(_figures(rows, limit.metric, run)) for limit in limits]
-    measured = all(any(figure.value is not None for figure in figures) for figures in columns)
-    due = good = 0
-    misses = [0] * len(limits)
-    for figures in zip(*columns, strict=True):
-        missed = [limit.missed_by(f.status, f.value, f.age_ms) for limit, f in zip(limits, figures, strict=True)]
-        for index, each in enumerate(missed):
-            misses[index] += each is True
-        ended = figures[0].status == OK
-        due += ended or True in missed
-        good += ended and True not in missed
+    columns = [_figures(rows, limit.metric, run) for limit in limits]
+    measured = all(not np.isnan(figures.values).all() for figures in columns)
+    missed = [missed_by(limit, figures)[1] for limit, figures in zip(limits, columns, strict=True)]
+    late, ended = np.logical_or.reduce(missed), columns[0].are(OK)
+    due, good = int((ended | late).sum()), int((ended & ~late).sum())
     known = due > 0 and (measured or good == 0)  # nothing is good where everything failed
     return {
         "due": due,
         "good": good if known else None,
         "per_s": good / seconds if known else None,
         "share": good / due if known else None,
-        "misses": misses,
+        "misses": [int(each.sum()) for each in missed],
     }
 
 
-def _figures(rows: pd.DataFrame, metric: str, run: Run) -> Iterator[Figure]:
-    values = column(rows, COLUMNS[metric]) if metric in COLUMNS else [math.nan] * len(rows)
-    ends = column(rows, "end_time")
+def _figures(rows: pd.DataFrame, metric: str, run: Run) -> Figures:
+    values = column(rows, COLUMNS[metric]) if metric in COLUMNS else np.full(len(rows), np.nan)
     last = float(run.rows["end_time"].max()) if len(run.rows) else math.nan
+    ends = column(rows, "end_time")
     since, else_since = ("intended_time", "start_time") if metric == "ttft_due" else ("start_time", "intended_time")
     starts = rows[since].fillna(rows[else_since]).to_numpy(dtype="float64")
-    for status, value, start, end in zip(rows["status"], values, starts, ends, strict=True):
-        age = ((last if math.isnan(end) else end) - start) * 1e3
-        yield Figure(str(status), None if math.isnan(value) else float(value), None if math.isnan(age) else float(age))
+    return Figures(rows["status"], values, (np.where(np.isnan(ends), last, ends) - starts) * 1e3)
 
 
 def _all(attained: Iterator[bool | None]) -> bool | None:

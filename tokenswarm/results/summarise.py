@@ -28,6 +28,11 @@ SUMMARY_FILE: Final = "summary.json"
 FIRST_TOKEN_CAME: Final = ("ttft_ms", "ttft_sent_ms", "ttft_due_ms")
 OF_OK_ROWS: Final = ("ttfo_ms", "ttst_ms", "tpot_ms", "e2e_ms", "last_token_ms", "output_tps", "decode_tps")
 OF_SENT_ROWS: Final = ("queue_ms", "pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms", "headers_ms")
+OF_WINDOWS: Final = ("ttft_ms", "tpot_ms", "e2e_ms")
+OF_TOKENS: Final = (
+    *("token_source", "user_class", "output_tokens", "input_tokens", "cached_tokens", "prefix_tokens"),
+    *("asked_output_tokens", "asked_input_tokens", "output_chars"),
+)
 OF_THE_SERVER: Final = ("server_total_ms", "server_load_ms", "server_prompt_ms", "server_decode_ms")
 EXAMPLES: Final = 3
 
@@ -54,7 +59,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "concurrency": concurrency(run, phases, flows),
         "tokens": _tokens(run, cohort),
         "client": client.figures(run, phases, cohort, defects),
-        "windows": _windows(run, phases, due, flows),
+        "windows": [],
         "groups": breakdown.groups(cohort),
         "capacity": capacity.figures(run.info.capacity),
         "slo": goals.objectives(run, cohort, defects),
@@ -63,6 +68,7 @@ def summarise(run: Run) -> dict[str, Any]:
     }
     if phases.note:
         defects.append(phases.note)
+    summary["windows"] = _windows(run, phases, due, flows, summary)
     summary["requests"]["unaccounted"] = evidence.unaccounted(run)
     judged = verdict.judge(evidence.collect(run, phases, cohort, summary), _measured_metrics(summary))
     summary["verdict"] = msgspec.json.decode(msgspec.json.encode(judged))
@@ -93,13 +99,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def latencies(cohort: pd.DataFrame) -> dict[str, Distribution | None]:
     """Distributions of the row columns, each over its own population."""
-    ok = cohort[cohort["status"] == "ok"]
+    ok = (cohort["status"] == "ok").to_numpy()
     found = {name: distribution.of(column(cohort, name)) for name in FIRST_TOKEN_CAME}
     found["ttft_ms"] = distribution.of(column(cohort, "ttft_ms"), column(cohort, "ttft_low_ms"))
-    found |= {name: distribution.of(column(ok, name)) for name in OF_OK_ROWS}
+    found |= {name: distribution.of(column(cohort, name)[ok]) for name in OF_OK_ROWS}
     found |= {name: distribution.of(column(cohort, name)) for name in OF_SENT_ROWS}
     found["sent_ms"] = distribution.of(flow.before_sent_ms(cohort))
-    found |= {name: distribution.of(column(ok, name)) for name in OF_THE_SERVER}
+    found |= {name: distribution.of(column(cohort, name)[ok]) for name in OF_THE_SERVER}
     return found
 
 
@@ -107,9 +113,8 @@ def throughput(run: Run, phases: Phases, cohort: pd.DataFrame, flows: Flows) -> 
     """Rates over the windows. Requests and the inputs they embedded count when they ended, tokens when their chunks
     arrived; edge seconds of a window count in proportion."""
     seconds = phases.seconds
-    ok = run.rows[run.rows["status"] == "ok"]
-    ended_ok = phases.contain(column(ok, "end_time"))
-    inputs = ok["inputs"][ended_ok]
+    ended_ok = phases.contain(column(run.rows, "end_time")) & (run.rows["status"] == "ok").to_numpy()
+    inputs = run.rows["inputs"][ended_ok]
     output, into = flows.output_tokens, flows.input_tokens
     rates: dict[str, Any] = {
         "seconds": seconds,
@@ -294,7 +299,7 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
 
 
 def _tokens(run: Run, cohort: pd.DataFrame) -> dict[str, Any]:
-    ok = cohort[cohort["status"] == "ok"]
+    ok = cohort.loc[cohort["status"] == "ok", list(OF_TOKENS)]
     sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
     both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
     cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()
@@ -350,27 +355,31 @@ def _prefixes(ok: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _windows(run: Run, phases: Phases, due: flow.Floats, flows: Flows) -> list[dict[str, Any]]:
-    """Headline figures of each steady window."""
+def _windows(run: Run, phases: Phases, due: flow.Floats, flows: Flows, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """Headline figures of each steady window; of the only one, those of the `whole` summary."""
+    if len(phases.windows) == 1:
+        latency = {name: whole["latency"][name] for name in OF_WINDOWS}
+        rates = {name: whole[name] for name in ("throughput", "concurrency", "slo", "goodput")}
+        return [_told(phases, phases.windows[0]) | {"requests": whole["requests"]["cohort"]} | latency | rates]
     found = []
     for window in phases.windows:
         only = replace(phases, windows=(window,))
         rows = run.rows[only.contain(due)]
-        ok = rows[rows["status"] == "ok"]
-        found.append(
-            {
-                "start": window.start,
-                "end": window.end,
-                "users": window.users,
-                "step": window.step if phases.steps and not phases.whole_run else None,
-                "requests": _statuses(rows),
-                "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
-                "tpot_ms": distribution.of(column(ok, "tpot_ms")),
-                "e2e_ms": distribution.of(column(ok, "e2e_ms")),
-                "throughput": throughput(run, only, rows, flows),
-                "concurrency": concurrency(run, only, flows),
-                "slo": goals.objectives(run, rows, []),
-                "goodput": goals.goodput(run, rows, only.seconds, []),
-            }
-        )
+        ok = (rows["status"] == "ok").to_numpy()
+        figures = {
+            "requests": _statuses(rows),
+            "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
+            "tpot_ms": distribution.of(column(rows, "tpot_ms")[ok]),
+            "e2e_ms": distribution.of(column(rows, "e2e_ms")[ok]),
+            "throughput": throughput(run, only, rows, flows),
+            "concurrency": concurrency(run, only, flows),
+            "slo": goals.objectives(run, rows, []),
+            "goodput": goals.goodput(run, rows, only.seconds, []),
+        }
+        found.append(_told(phases, window) | figures)
     return found
+
+
+def _told(phases: Phases, window: Phase) -> dict[str, Any]:
+    step = window.step if phases.steps and not phases.whole_run else None
+    return {"start": window.start, "end": window.end, "users": window.users, "step": step}

@@ -1,8 +1,9 @@
-"""A text file up to its last whole line, as a stream of bytes: what a kill cut off is left out, and told."""
+"""A text file up to its last whole line, as a stream of bytes or in pieces: what a kill cut off is left out, and told."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -33,6 +34,29 @@ def opened(path: Path, defects: list[str], *, needed: bool = True) -> io.Buffere
     if torn:
         defects.append(f"{path.name}: the last row is torn ({torn:,} characters) and was left out.")
     return io.BufferedReader(_WholeLines(file, end), 1 << 20)
+
+
+def pieces(lines: io.BufferedReader, size: int) -> Iterator[bytes]:
+    """The file in pieces of some more than `size` bytes, each of whole lines after the file's first, which names the
+    columns: each is a file by itself. None of an empty file.
+
+    A cell with lines of its own, which is one in quotes, is not cut.
+    """
+    header = lines.readline()
+    piece = _to_the_end_of_a_row(lines, lines.read(size))
+    while header:
+        yield header + piece
+        piece = _to_the_end_of_a_row(lines, lines.read(size))
+        header = header if piece else b""
+
+
+def _to_the_end_of_a_row(lines: io.BufferedReader, piece: bytes) -> bytes:
+    parts = [piece, lines.readline()]
+    quotes = sum(part.count(b'"') for part in parts)
+    while quotes % 2 and (line := lines.readline()):
+        parts.append(line)
+        quotes += line.count(b'"')
+    return b"".join(parts)
 
 
 def _end_of_lines(file: BinaryIO, size: int) -> int:

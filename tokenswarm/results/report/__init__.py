@@ -24,12 +24,12 @@ class Written:
     report: Path | None
 
 
-def write(directory: str | Path, *, html: bool = True) -> Written:
-    """Summarise a run directory into summary.json and, unless `html` is False, report.html.
+def write(run: read.Run | str | Path, *, html: bool = True) -> Written:
+    """Summarise a run, or the one of a directory, into its summary.json and, unless `html` is False, report.html.
 
     Raises RunDirectoryError if there is no run directory, or if it cannot be written to.
     """
-    run = read.load(directory)
+    run = run if isinstance(run, read.Run) else read.load(run)
     summary = summarise.summarise(run)
     try:
         summary_path = summarise.write(summary, run.path)
