@@ -14,7 +14,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick conformance prometheus sanitize lint format clean
+.PHONY: help install demo test quick conformance prometheus browser sanitize lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,8 @@ conformance: $(VENV)/.installed-test ## every real model server, installed into 
 	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)
 
 prometheus: $(BIN)/promtool ## Debian's Prometheus into .venv, for the tests that scrape with it (apt-get, dpkg)
+
+browser: $(BIN)/chromium-headless-shell ## Debian's Chromium into .venv, for the tests that open reports (apt-get, dpkg)
 
 sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
 	tests/sanitize_receiver.sh $(BIN)/python
@@ -73,6 +75,9 @@ $(BIN)/promtool: | $(BIN)/python
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
 	apt-get download prometheus && dpkg -x prometheus_*.deb unpacked && \
 	cp unpacked/usr/bin/prometheus unpacked/usr/bin/promtool "$(abspath $(BIN))/"
+
+$(BIN)/chromium-headless-shell: | $(BIN)/python
+	@tests/unpack_chromium.sh $(BIN)
 
 # No prerequisites: a .venv that runs is kept.
 $(BIN)/python:

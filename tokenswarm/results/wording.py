@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -35,6 +36,11 @@ def plain(text: object, length: int = 300) -> str:
     """Text of unknown origin on one line, without terminal escapes and controls, cut at `length` characters."""
     clean = _CONTROLS.sub(" ", _ANSI.sub("", str(text))).strip()
     return clean if len(clean) <= length else clean[: length - 1] + "…"
+
+
+def on_chart(text: object, length: int = 50) -> str:
+    """The same for a name, a title or a text on a chart, where plotly would take <b> and <a href> for markup."""
+    return html.escape(plain(text, length), quote=False)
 
 
 def number(value: float | None) -> str:

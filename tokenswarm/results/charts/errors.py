@@ -22,7 +22,7 @@ from tokenswarm.results.charts.axes import (
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
-from tokenswarm.results.wording import plain
+from tokenswarm.results.wording import on_chart
 
 CLASS_COLOURS: Final = (RED, ORANGE, VIOLET, BLUE, TEAL, "#d6409f", "#b59a00", GREY)
 
@@ -40,7 +40,7 @@ def over_time(run: Run, phases: Phases) -> Figure | None:
     data = []
     for index, name in enumerate(rows["error_class"].value_counts().index):
         counts, _ = np.histogram(times[(rows["error_class"] == name).to_numpy()], edges)
-        bar = {"x": x, "y": counts.tolist(), "width": width, "offset": 0, "name": plain(name, 40)}
+        bar = {"x": x, "y": counts.tolist(), "width": width, "offset": 0, "name": on_chart(name, 40)}
         data.append({"type": "bar", "marker": {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)]}} | bar)
     axis = {"title": {"text": f"errors per {width:g} s"}, "rangemode": "tozero"}
     layout = {"height": 300, "barmode": "stack", "xaxis": seconds_axis(phases), "yaxis": axis}

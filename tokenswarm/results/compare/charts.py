@@ -5,7 +5,6 @@ Plotly figures in plain dicts, as `results/charts.py` makes them; None where not
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from tokenswarm.results.compare import bootstrap, metrics
 from tokenswarm.results.compare.bootstrap import Floats, Sample
 from tokenswarm.results.compare.differences import Comparison
 from tokenswarm.results.compare.sides import Side
-from tokenswarm.results.wording import plain
+from tokenswarm.results.wording import on_chart
 
 COLOURS: Final = (GREY, BLUE, ORANGE, TEAL, VIOLET, RED)
 POINTS: Final = 400
@@ -43,7 +42,7 @@ def changes(comparisons: Sequence[Comparison]) -> Figure | None:
             bars |= {"arrayminus": rounded(x - ends[:, 0]), "thickness": 1.5, "width": 4}
             traces.append(
                 {"type": "scatter", "mode": "markers", "x": rounded(x), "y": [title for title, _ in found]}
-                | {"error_x": bars, "name": _text(comparison.candidate.name)}
+                | {"error_x": bars, "name": on_chart(comparison.candidate.name)}
                 | {"marker": {"color": _colour(index), "size": 8}}
             )
     if not traces:
@@ -144,9 +143,4 @@ def _colour(index: int) -> str:
 
 
 def _named(side: Side) -> str:
-    return _text(f"{side.role}: {side.name}")
-
-
-def _text(said: str) -> str:
-    """plotly takes some markup in its texts for markup."""
-    return html.escape(plain(said, 50), quote=False)
+    return on_chart(f"{side.role}: {side.name}")

@@ -14,7 +14,7 @@ from tokenswarm.results.hardware import SHOWN
 from tokenswarm.results.page import escape
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.report.material import Material
-from tokenswarm.results.wording import count, number, plain
+from tokenswarm.results.wording import count, number, on_chart, plain
 
 CHARTED: Final = (("utilization_ratio", "cpu_busy_ratio"), ("power_watts",), ("memory_used_bytes",))
 """Rows of the chart; what is in one has one unit."""
@@ -27,7 +27,7 @@ def hardware(material: Material) -> str:
     rows = [
         [
             escape(plain(figure["host"], 40)),
-            escape(plain(figure["device"], 60)),
+            f'<span class="words">{escape(plain(figure["device"], 60))}</span>',
             f"{escape(figure['label'])}, {escape(figure['unit'])}",
             *(number(figure[name]) for name in ("mean", "min", "max", "std")),
             count(figure["samples"]),
@@ -52,7 +52,7 @@ def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...]) -> Row
         kept = extremes_kept(x, y, MOST_POINTS)
         style = {"color": WORKER_COLOURS[len(traces) % len(WORKER_COLOURS)], "width": 1.5}
         points = {"x": np.round(x[kept], 3).tolist(), "y": np.round(y[kept], 3).tolist()}
-        name = {"name": f"{plain(host, 30)} {plain(device, 20)}", "showlegend": metrics == CHARTED[0]}
+        name = {"name": f"{on_chart(host, 30)} {on_chart(device, 20)}", "showlegend": metrics == CHARTED[0]}
         traces.append({"type": "scatter", "mode": "lines", "line": style} | points | name)
     first = SHOWN[metrics[0]]
     title = "GPU, CPU" if len(metrics) > 1 else first.label

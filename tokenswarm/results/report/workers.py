@@ -21,7 +21,7 @@ def workers(material: Material) -> str:
     rows = [
         [
             str(worker["index"]),
-            f"{escape(plain(worker['hostname'] or '', 60))} {worker['pid'] or ''}",
+            f'<span class="words">{escape(plain(worker["hostname"] or "", 60))}</span> {worker["pid"] or ""}',
             _status(worker["status"] or "running"),
             number(None) if worker["rows"] is None else count(worker["rows"]),
             count(worker["in_flight"]),
@@ -38,7 +38,7 @@ def workers(material: Material) -> str:
 
 def _status(status: str) -> str:
     level = {"finished": "valid", "late": "note"}.get(status, "invalid")
-    return f'<span class="level {level}">{escape(status)}</span>'
+    return f'<span class="level {level} words">{escape(plain(status, 40))}</span>'
 
 
 def _offset(worker: dict[str, Any]) -> str:
