@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import tokenswarm
 from tokenswarm import ending, rules
 from tokenswarm.load import words
 from tokenswarm.results import capacity, goals_text, hardware, steps_text, wording
 from tokenswarm.results.charts import client as client_chart
-from tokenswarm.results.language import LANGUAGES, Language, chinese
+from tokenswarm.results.language import LANGUAGES, chinese
 from tokenswarm.results.report import definitions, groups, heading
 
 PACKAGE = Path(tokenswarm.__file__).parent
@@ -41,13 +39,25 @@ def spoken(tree: ast.AST) -> Iterator[str]:
 
 def tables() -> Iterator[str]:
     """Texts that stand in tables, and are said when they are looked up."""
-    yield from (wording.UNKNOWN, *wording.LATENCIES.values(), *wording.GROUPS.values(), *wording.STATISTICS, "std", "min")
+    yield from (
+        wording.UNKNOWN,
+        *wording.LATENCIES.values(),
+        *wording.GROUPS.values(),
+        *wording.STATISTICS,
+        "std",
+        "min",
+    )
     yield from (*wording.STATUSES, *wording.STATUSES.values(), *wording.ERROR_CLASSES.values())
     yield from (*wording.IN_FULL.values(), *capacity.HEADS)
     yield from (*ending.WORDS.values(), *words.KINDS.values(), *words.DECISIONS.values(), *words.WHY.values())
     yield from (*goals_text.ATTAINED.values(), *steps_text.HEAD, *steps_text.RATES, "goals", "goodput", *groups.HEADS)
     yield from (text for shown in hardware.SHOWN.values() for text in (shown.label, shown.unit))
-    yield from (*client_chart.CLIENT_GAUGES.values(), *heading.METRICS.values(), *heading.MEANINGS, *heading.MEANINGS.values())
+    yield from (
+        *client_chart.CLIENT_GAUGES.values(),
+        *heading.METRICS.values(),
+        *heading.MEANINGS,
+        *heading.MEANINGS.values(),
+    )
     yield from ("note", "ramp", "steady", "drain", "closed", "kernel", "user", "finished", "late", "lost", "running")
     yield from (text for rule in rules.RULES for text in (rule.says, rule.advice))
     for each in definitions.DEFINITIONS:

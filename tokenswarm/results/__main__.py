@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="the run directory: holds run.json and requests.csv")
     parser.add_argument("--no-html", action="store_true", help="write summary.json only, no report.html")
     parser.add_argument(
-        "--lang", choices=tuple(LANGUAGES), help="language of report and table; else the one that the run was started with"
+        "--lang",
+        choices=tuple(LANGUAGES),
+        help="language of report and table; else the one that the run was started with",
     )
     asked = parser.parse_args(arguments)
     try:

@@ -30,7 +30,12 @@ def stacked(found: Iterable[Row | None], phases: Phases, say: Language = ENGLISH
     rows = [row for row in found if row]
     if not rows:
         return None
-    layout: Figure = {"height": 90 + 210 * len(rows), "xaxis": seconds_axis(phases, say), "barmode": "stack", "bargap": 0}
+    layout: Figure = {
+        "height": 90 + 210 * len(rows),
+        "xaxis": seconds_axis(phases, say),
+        "barmode": "stack",
+        "bargap": 0,
+    }
     layout |= shades(phases, say)
     data = []
     height, gap = (1 - 0.07 * (len(rows) - 1)) / len(rows), 0.07

@@ -28,6 +28,10 @@ def _gauges(run: Run, phases: Phases, workers: Sequence[int], name: str, say: La
         if len(lines):
             style = {"color": WORKER_COLOURS[index % len(WORKER_COLOURS)], "width": 1.5}
             points = {"x": rounded(column(lines, "time") - phases.start), "y": rounded(column(lines, name))}
-            shown = {"name": say("worker {index}", index=worker), "legendgroup": str(worker), "showlegend": name == LEGEND_OF}
+            shown = {
+                "name": say("worker {index}", index=worker),
+                "legendgroup": str(worker),
+                "showlegend": name == LEGEND_OF,
+            }
             traces.append({"type": "scatter", "mode": "lines", "line": style} | points | shown)
     return (say(CLIENT_GAUGES[name]), traces) if traces else None

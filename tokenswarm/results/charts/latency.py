@@ -36,9 +36,7 @@ def over_time(run: Run, phases: Phases, name: str, title: str, say: Language) ->
     return {"data": data, "layout": layout | shades(phases, say), "shown": len(kept), "of": len(y)}
 
 
-def distribution(
-    values: Floats, found: Distribution | None, title: str, colour: str, say: Language
-) -> Figure | None:
+def distribution(values: Floats, found: Distribution | None, title: str, colour: str, say: Language) -> Figure | None:
     """A histogram and the share of requests below each value (right axis), with the percentiles that can be had."""
     values = np.sort(values[~np.isnan(values)])
     if not len(values) or found is None:

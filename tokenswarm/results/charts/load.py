@@ -56,7 +56,11 @@ def _load(run: Run, phases: Phases, edges: Floats, x: list[float], say: Language
         yield from [(say("users, requests"), traces)] if traces else []
         return
     rate = load.rate_per_user
-    traces = [] if rate is None else list(_asked(run, phases, rate, say("asked: users × {rate} requests/s", rate=f"{rate:g}")))
+    traces = (
+        []
+        if rate is None
+        else list(_asked(run, phases, rate, say("asked: users × {rate} requests/s", rate=f"{rate:g}")))
+    )
     for times, name, colour in (
         (intended(run), say("offered: requests due/s"), VIOLET),
         (flow.sent_times(run.rows), say("achieved: requests sent/s"), ORANGE),
@@ -87,7 +91,11 @@ def _rates(run: Run, edges: Floats, x: list[float], say: Language) -> Row | None
     line = {"type": "scatter", "mode": "lines", "x": x}
     traces = []
     if tokens is not None:
-        rate = {"y": rounded(tokens.per_bin(edges)), "name": say("output tokens/s"), "line": {"color": BLUE, "width": 2}}
+        rate = {
+            "y": rounded(tokens.per_bin(edges)),
+            "name": say("output tokens/s"),
+            "line": {"color": BLUE, "width": 2},
+        }
         traces.append(line | rate)
     if chunks is not None and chunks.between(edges[0], edges[-1]) > 0:
         style = {"color": TEAL, "width": 1.5, "dash": "dot"}

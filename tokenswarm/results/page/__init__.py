@@ -50,9 +50,7 @@ def whole(title: str, sections: Iterable[str], say: Language = ENGLISH) -> str:
     if "data-chart=" in body:
         scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_file('draw.js')}</script>"
     style = _file("style.css")
-    return _PAGE.format(
-        language=say.code, policy=POLICY, title=escape(title), style=style, body=body, scripts=scripts
-    )
+    return _PAGE.format(language=say.code, policy=POLICY, title=escape(title), style=style, body=body, scripts=scripts)
 
 
 def _file(name: str) -> str:

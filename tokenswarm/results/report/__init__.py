@@ -29,7 +29,9 @@ class Written:
 def write(directory: str | Path, *, html: bool = True, language: str | None = None) -> Written:
     """Summarise a run directory into summary.json and, unless `html` is False, report.html.
 
-    `language`: of LANGUAGES; None: the one that the run was started with. Raises RunDirectoryError if there is no run directory, or if it cannot be written to.
+    `language`: of LANGUAGES; None: the one that the run was started with.
+
+    Raises RunDirectoryError if there is no run directory, or if it cannot be written to.
     """
     run = read.load(directory)
     summary = summarise.summarise(run)
@@ -50,14 +52,10 @@ def language_of(run: read.Run, asked: str | None = None) -> Language:
     return LANGUAGES.get(asked or str(run.info.options.get("lang")), ENGLISH)
 
 
-def render(
-    run: read.Run, summary: dict[str, Any], say: Language = ENGLISH, parts: Sequence[Section] = SECTIONS
-) -> str:
+def render(run: read.Run, summary: dict[str, Any], say: Language = ENGLISH, parts: Sequence[Section] = SECTIONS) -> str:
     """The report as one HTML text."""
     material = Material(run, phases.find(run), summary, say)
     first = [part(material) for part in parts if part in FIRST_SCREEN]
-    rest = [
-        page.named(part(material), part.__name__.replace("_", "-")) for part in parts if part not in FIRST_SCREEN
-    ]
+    rest = [page.named(part(material), part.__name__.replace("_", "-")) for part in parts if part not in FIRST_SCREEN]
     body = [linked(markup, say) for markup in (*first, page.contents(rest, say), *rest)]
     return page.whole(f"{title(summary, say)} – tokenswarm", body, say)

@@ -8,6 +8,7 @@ from typing import Final
 
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
+from tokenswarm.results.wording import IN_FULL
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,11 @@ def _entry(definition: Definition, say: Language) -> str:
     if definition.formula:
         lines.insert(0, f'<p class="formula">{escape(say(definition.formula))}</p>')
     lines += [f'<p class="more"><b>{escape(name)}</b> {escape(text)}</p>' for name, text in more if text]
-    # Back to the figures by the browser's own way back: a definition is reached from many places.
     name = escape(say(definition.names[0]))
     back = f'<a class="back" href="#percentiles" aria-label="{escape(say("back to the figures"))}">↩</a>'
-    return f'<div id="def-{definition.anchor}"><dt><dfn>{name}</dfn> {back}</dt><dd>{"".join(lines)}</dd></div>'
+    full = say(IN_FULL.get(definition.names[0], ""))
+    small = f"<small>{escape(full)}</small>" if full else ""
+    return f'<div id="def-{definition.anchor}"><dt><dfn>{name}</dfn> {back}{small}</dt><dd>{"".join(lines)}</dd></div>'
 
 
 # Where a figure is named: right after the tag of a table's head, a caption, a card or a list's term.

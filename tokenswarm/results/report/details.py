@@ -13,7 +13,9 @@ def details(material: Material) -> str:
     run, say = material.summary["run"], material.say
     target, load = run["target"], run["load"]
     versions = ", ".join(f"{name} {version}" for name, version in run["suite"].items())
-    classes = ", ".join(say("{name} (thinks)", name=c["name"]) if c["think_time"] else c["name"] for c in run["user_classes"])
+    classes = ", ".join(
+        say("{name} (thinks)", name=c["name"]) if c["think_time"] else c["name"] for c in run["user_classes"]
+    )
     options = " ".join(
         f"<code>{escape(f'{name}={value}')}</code>" for name, value in run["options"].items() if value not in (None, "")
     )

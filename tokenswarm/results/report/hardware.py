@@ -40,7 +40,9 @@ def hardware(material: Material) -> str:
     chart = stacked([_row(samples, phases, metrics, say) for metrics in CHARTED], phases, say)
     caption = say("Use, power and memory, on the time axis of the charts above")
     drawn = page.figure("chart-hardware", chart, caption)
-    note = say("Samples inside the window; the highest is of the readings in them. Where nothing was told there is no line.")
+    note = say(
+        "Samples inside the window; the highest is of the readings in them. Where nothing was told there is no line."
+    )
     return page.section(say("Hardware"), drawn, page.table(heads, rows) if rows else "", note=note)
 
 

@@ -146,7 +146,7 @@ def _goals(material: Material) -> list[str]:
 def _card(
     name: str, value: str, unit: str, more: list[str], level: str | None, say: Language, sound: bool = True
 ) -> str:
-    """`sound`: the level is the verdict's, and is said where it is not valid; else it is the figure itself that is bad."""
+    """`sound`: `level` is the verdict's, and said where it is not valid; else it is the figure that is bad."""
     below = " · ".join(f"<span>{escape(part)}</span>" for part in more)
     if level in ("degraded", "invalid") and sound:
         below += f' · <span class="level {level}">{escape(say(level))}</span>'

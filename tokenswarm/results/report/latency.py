@@ -19,7 +19,11 @@ def percentiles(material: Material) -> str:
     shown, say = wording.shown_latencies(material.summary), material.say
     columns = (*STATISTICS[:1], "std", "min", *STATISTICS[1:])
     rows = [
-        [_named(wording.LATENCIES[name], say), *(_statistic(found, column, say) for column in columns), count(found["count"])]
+        [
+            _named(wording.LATENCIES[name], say),
+            *(_statistic(found, column, say) for column in columns),
+            count(found["count"]),
+        ]
         for name, found in shown.items()
     ]
     window = say("the whole run") if material.phases.whole_run else say("the steady window")

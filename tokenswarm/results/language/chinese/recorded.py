@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 TEXTS: Final = {
+    "the client": "客户端",
     "{n} requests": "{n} 个请求",
     "{what} went from {first} to {second}": "{what}从 {first} 变为 {second}",
     "output tokens": "输出 token",
