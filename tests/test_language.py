@@ -66,7 +66,7 @@ def tables() -> Iterator[str]:
 
 def said() -> set[str]:
     found = {text for path in sources(*SAYING) for text in spoken(ast.parse(path.read_text("utf-8")))}
-    return {text for text in found | set(tables()) if re.search(r"[A-Za-z]\w|[,.;()] ?$", PLACE.sub("", text))}
+    return {text for text in found | set(tables()) if re.search(r"[A-Za-z][A-Za-z]|e2e|[,.;()] ?$", PLACE.sub("", text))}
 
 
 def filled() -> set[str]:

@@ -86,7 +86,7 @@ def _apply(rule: Rule, item: Measured) -> Reason | None:
                 metrics=rule.metrics,
                 value=item.value,
                 threshold=threshold,
-                text=text,
+                text=text[0].upper() + text[1:],
                 advice=advice,
                 absolute=item.absolute,
                 subject=item.subject,
@@ -106,7 +106,7 @@ def in_words(
     if level != NOTE and rule.unit != "count":
         limit = {"level": say(level), "limit": _quantity(threshold, rule.unit)}
         text += say("; {level} below {limit}", **limit) if rule.low_is_bad else say("; {level} from {limit}", **limit)
-    return text[0].upper() + text[1:], say(rule.advice, subject=item.subject)
+    return text, say(rule.advice, subject=item.subject)
 
 
 def _beside(value: float, threshold: float, unit: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tokenswarm import rules
 from tokenswarm.results import wording
-from tokenswarm.results.language import Language
+from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.page import escape, section
 from tokenswarm.results.report.load import output_tokens
 from tokenswarm.results.report.material import Material, title
@@ -81,10 +81,11 @@ def reasons(material: Material) -> str:
 
 
 def _reason(reason: dict[str, Any], say: Language) -> str:
-    rule = rules.BY_NAME[reason["rule"]]
-    subject = say.again(reason["subject"])
-    measured = Measured(rule=rule.name, value=reason["value"], absolute=reason["absolute"], subject=subject)
-    text, advice = in_words(rule, measured, reason["level"], reason["threshold"], say)
+    text, advice = reason["text"], reason["advice"]
+    if say is not ENGLISH:
+        rule, subject = rules.BY_NAME[reason["rule"]], say.again(reason["subject"])
+        measured = Measured(rule=rule.name, value=reason["value"], absolute=reason["absolute"], subject=subject)
+        text, advice = in_words(rule, measured, reason["level"], reason["threshold"], say)
     return (
         f'<li><span class="level {escape(reason["level"])}">{escape(say(reason["level"]))}</span>'
         f'<span>{escape(text)}</span><span class="advice">{escape(advice)}</span></li>'
