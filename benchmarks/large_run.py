@@ -60,7 +60,16 @@ LABELS: Final = {
 }  # fmt: skip
 """What is behind the dot of metrics that have a label."""
 COUNTER: Final = "energy_joules_total"
-AVERAGED: Final = ("up", "utilization", "power_watts", "power_instant", "sm_clock", "memory_clock", "throttle", "cpu_busy")
+AVERAGED: Final = (
+    "up",
+    "utilization",
+    "power_watts",
+    "power_instant",
+    "sm_clock",
+    "memory_clock",
+    "throttle",
+    "cpu_busy",
+)
 """What is read at every interval begins with one of these, and has a mean and a maximum."""
 
 
@@ -124,7 +133,9 @@ def _stretch(size: Size, rng: np.random.Generator) -> Stretch:
     shares = np.array([share for share, *_ in WRONG.values()])
     kinds = rng.choice(len(WRONG) + 1, n, p=[*shares, 1 - shares.sum()])
     classes = rng.choice(list(CLASSES), n, p=list(CLASSES.values()))
-    every = zip(kinds.tolist(), classes.tolist(), prompts.tolist(), outputs.tolist(), rng.random(n).tolist(), strict=True)
+    every = zip(
+        kinds.tolist(), classes.tolist(), prompts.tolist(), outputs.tolist(), rng.random(n).tolist(), strict=True
+    )
     records = [
         _record(index, more, *one)
         for index, (more, one) in enumerate(zip(every, zip(ttft.tolist(), tpot.tolist(), strict=True), strict=True))
@@ -254,7 +265,9 @@ def _samples(size: Size, rng: np.random.Generator) -> Iterator[bytes]:
     """Every metric of every GPU and of their machine, five times a second."""
     values = rng.random((VARIANTS, 3))
     parts = [
-        b"".join(_lines(f"GPU-6a1f0b52-0000-4000-8000-{gpu:012}", GPU_METRICS, values[variant]) for gpu in range(size.gpus))
+        b"".join(
+            _lines(f"GPU-6a1f0b52-0000-4000-8000-{gpu:012}", GPU_METRICS, values[variant]) for gpu in range(size.gpus)
+        )
         + _lines("host", HOST_METRICS, values[variant])
         + b"".join(_lines(f"core:{core}", ("busy_ratio",), values[variant]) for core in range(CORES))
         for variant in range(VARIANTS)
@@ -294,7 +307,9 @@ def _described(size: Size) -> dict[str, Any]:
     users, end = _users(size), T0 + size.seconds
     events = (("start", 0, 0), ("target", 0, users), ("spawned", 2, users))
     events += (("stopping", size.seconds, users), ("stopped", size.seconds + 30, 0))
-    gpus = [{"device": f"GPU-6a1f0b52-0000-4000-8000-{gpu:012}", "kind": "gpu", "gpu": str(gpu)} for gpu in range(size.gpus)]
+    gpus = [
+        {"device": f"GPU-6a1f0b52-0000-4000-8000-{gpu:012}", "kind": "gpu", "gpu": str(gpu)} for gpu in range(size.gpus)
+    ]
     return {
         "schema": 1,
         "run_id": "20261121T100000Z-large",
@@ -306,7 +321,13 @@ def _described(size: Size) -> dict[str, Any]:
         "options": {"request_timeout": 300.0, "slo": SLO, "goodput": GOODPUT},
         "seed": 0,
         "user_classes": [{"name": name, "options": {"slo": SLO} if name == "Chat" else {}} for name in CLASSES],
-        "load": {"arrivals": "poisson", "rate_per_user": 1.0, "users": users, "spawn_rate": 1000, "run_time": size.seconds},
+        "load": {
+            "arrivals": "poisson",
+            "rate_per_user": 1.0,
+            "users": users,
+            "spawn_rate": 1000,
+            "run_time": size.seconds,
+        },
         "workers": [{"index": index, "hostname": "client-1", "clock": "kernel"} for index in range(WORKERS)],
         "start": {"time": T0, "utc": "2026-11-21T10:00:00Z"},
         "end": {"time": end + 30, "utc": "2026-11-21T11:00:30Z"},

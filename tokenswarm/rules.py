@@ -418,3 +418,5 @@ RULES: Final[tuple[Rule, ...]] = (
         note=2,
     ),
 )
+
+BY_NAME: Final = {rule.name: rule for rule in RULES}

@@ -6,7 +6,7 @@ measured well is a valid run).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -30,7 +30,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that fired: its number, the threshold it crossed, and what to do about it."""
+    """A rule that fired: its number, the threshold it crossed, and what to do about it. `absolute` and `subject` are as
+    measured: what it takes to say `text` and `advice` again."""
 
     level: str
     rule: str
@@ -39,6 +40,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float
     text: str
     advice: str
+    absolute: float | None = None
+    subject: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,28 +79,34 @@ def _apply(rule: Rule, item: Measured) -> Reason | None:
         if threshold is None:
             continue
         if item.value < threshold if rule.low_is_bad else item.value >= threshold:
+            text, advice = in_words(rule, item, level, threshold)
             return Reason(
                 level=level,
                 rule=rule.name,
                 metrics=rule.metrics,
                 value=item.value,
                 threshold=threshold,
-                text=_sentence(rule, item, level, threshold),
-                advice=rule.advice.replace("{subject}", item.subject),
+                text=text[0].upper() + text[1:],
+                advice=advice,
+                absolute=item.absolute,
+                subject=item.subject,
             )
     return None
 
 
-def _sentence(rule: Rule, item: Measured, level: str, threshold: float) -> str:
+def in_words(
+    rule: Rule, item: Measured, level: str, threshold: float, say: Callable[..., str] = str.format
+) -> tuple[str, str]:
+    """What was found, and what to do about it. `say` fills the places of a text, in whatever language."""
     value = _beside(item.value, threshold, rule.unit)
     absolute = "" if item.absolute is None else _quantity(item.absolute, "ms")
     if absolute and "{absolute}" not in rule.says:
-        value += f" ({absolute})"
-    text = rule.says.replace("{value}", value).replace("{subject}", item.subject).replace("{absolute}", absolute)
+        value += say(" ({more})", more=absolute)
+    text = say(rule.says, value=value, subject=item.subject, absolute=absolute)
     if level != NOTE and rule.unit != "count":
-        side = "below" if rule.low_is_bad else "from"
-        text += f"; {level} {side} {_quantity(threshold, rule.unit)}"
-    return text[0].upper() + text[1:]
+        limit = {"level": say(level), "limit": _quantity(threshold, rule.unit)}
+        text += say("; {level} below {limit}", **limit) if rule.low_is_bad else say("; {level} from {limit}", **limit)
+    return text, say(rule.advice, subject=item.subject)
 
 
 def _beside(value: float, threshold: float, unit: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tokenswarm.record import one_line
+
+Say = Callable[..., str]
+"""Fills the `{places}` of a text with what it is given by name, in whatever language."""
 
 KINDS: Final = {"coarse": "step up", "bisect": "halve", "confirm": "confirm", "above": "above the answer"}
 DECISIONS: Final = {
@@ -29,27 +32,30 @@ WHY: Final = {
 """Why the search ended there."""
 
 
-def load(users: float | None, rate: float | None) -> str:
+def load(users: float | None, rate: float | None, say: Say = str.format) -> str:
     """`30 users`, or `12.5 requests/s` in the open loop."""
     if rate is not None:
-        return f"{rate:.4g} requests/s"
-    return "?" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
+        return say("{rate} requests/s", rate=f"{rate:.4g}")
+    return "?" if users is None else say("{n} user" if users == 1 else "{n} users", n=f"{users:,.0f}")
 
 
-def answer_line(answer: Mapping[str, Any]) -> str:
+def answer_line(answer: Mapping[str, Any], say: Say = str.format) -> str:
     """The answer in one or two sentences."""
     passed, failed = answer.get("users"), answer.get("failed_users")
     parts = []
     if passed is not None:
-        sure = "" if answer.get("confirmed") else " (not confirmed)"
-        parts.append(f"{load(passed, answer.get('rate'))} keep the goals{sure}")
+        at = load(passed, answer.get("rate"), say)
+        sure = answer.get("confirmed")
+        parts.append(say("{load} keep the goals" if sure else "{load} keep the goals (not confirmed)", load=at))
     if failed is not None:
-        binding = one_line(answer.get("binding") or "")
-        what = {"": "", "queue": ", where the queue grows without end"}.get(binding, f" {binding}")
-        parts.append(f"{load(failed, answer.get('failed_rate'))} miss{what}")
-    said = ", ".join(parts) or "No level was tried to its end"
+        at, binding = load(failed, answer.get("failed_rate"), say), one_line(answer.get("binding") or "")
+        if binding == "queue":
+            parts.append(say("{load} miss, where the queue grows without end", load=at))
+        else:
+            parts.append(say("{load} miss {goal}", load=at, goal=binding) if binding else say("{load} miss", load=at))
+    said = say(", ").join(parts) or say("No level was tried to its end")
     why = WHY.get(str(answer.get("why")), "")
-    return f"{said}. {why}".strip()
+    return say("{said}. {why}", said=said, why=why and say(why)).strip()
 
 
 def probe_line(probe: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tokenswarm.options.entry import Option, items, on, text
+from tokenswarm.options.entry import Option, items, on, one_of, text
 
 OPTIONS: Final = (
     Option("run_dir", "DIR", "directory to write this run to; left out: runs/<time>-<label>", text),
@@ -21,5 +21,8 @@ OPTIONS: Final = (
         "URL,…|target",
         "the model server's own metrics pages; target: /metrics of each --host",
         items,
+    ),
+    Option(
+        "lang", "en|zh", "language of the report and of the table at the end: English or Chinese", one_of("en", "zh")
     ),
 )

@@ -116,6 +116,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str | None = None
     label: str | None = None
     save_responses: bool = False
+    lang: str = "en"
     hardware: tuple[str, ...] = ()
     """As given, variables not expanded; so is the next."""
     server_metrics: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import Final
 
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.results import console, report
+from tokenswarm.results.language import LANGUAGES
 
 _PURPOSE: Final = "Summarise a run directory again: writes summary.json and report.html, prints the table."
 
@@ -18,9 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tokenswarm report", description=_PURPOSE)
     parser.add_argument("run", metavar="RUN", help="the run directory: holds run.json and requests.csv")
     parser.add_argument("--no-html", action="store_true", help="write summary.json only, no report.html")
+    parser.add_argument(
+        "--lang",
+        choices=tuple(LANGUAGES),
+        help="language of report and table; else the one that the run was started with",
+    )
     asked = parser.parse_args(arguments)
     try:
-        written = report.write(asked.run, html=not asked.no_html)
+        written = report.write(asked.run, html=not asked.no_html, language=asked.lang)
     except RunDirectoryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from tokenswarm.load.words import DECISIONS, KINDS, answer_line, load
+from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.wording import UNKNOWN, count, number, plain, share
+
+HEADS: Final = ("Level", "for", "found", "requests", "requests/s", "missed by", "worst goal")
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,22 +100,28 @@ def figures(capacity: Capacity | None) -> dict[str, Any] | None:
     if capacity is None:
         return None
     found: dict[str, Any] = msgspec.to_builtins(capacity)
-    answer = found["answer"]
-    found["text"] = plain(answer_line(answer)) if answer else "The search was not ended properly."
+    found["text"] = in_words(capacity)
     return found
 
 
-def table(capacity: Capacity) -> list[list[str]]:
+def in_words(capacity: Capacity, say: Language = ENGLISH) -> str:
+    """What the search found, as a sentence or two."""
+    if capacity.answer is None:
+        return say("The search was not ended properly.")
+    return plain(answer_line(msgspec.to_builtins(capacity.answer), say))
+
+
+def table(capacity: Capacity, say: Language = ENGLISH) -> list[list[str]]:
     """A line for each level that was tried, the head first."""
-    rows = [["Level", "for", "found", "requests", "requests/s", "missed by", "worst goal"]]
+    rows = [[say(head) for head in HEADS]]
     for probe in capacity.probes:
         worst = probe.worst
-        goal = "the queue grows" if probe.binding == "queue" else plain(worst.objective, 40) if worst else UNKNOWN
+        goal = say("the queue grows") if probe.binding == "queue" else plain(worst.objective, 40) if worst else UNKNOWN
         rows.append(
             [
-                load(probe.users, probe.rate),
-                KINDS.get(probe.kind, UNKNOWN),
-                DECISIONS.get(probe.decision or "", UNKNOWN),
+                load(probe.users, probe.rate, say),
+                say(KINDS.get(probe.kind, UNKNOWN)),
+                say(DECISIONS.get(probe.decision or "", UNKNOWN)),
                 count(probe.requests),
                 number(probe.requests_per_s),
                 share(worst.miss_share if worst else None),

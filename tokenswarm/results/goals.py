@@ -25,6 +25,7 @@ Mask = npt.NDArray[np.bool_]
 
 _NEEDED: Final = ("status", "user_class", "start_time", "intended_time", "end_time", *COLUMNS.values())
 
+
 @dataclass(frozen=True)
 class Figures:
     """Requests as a goal sees them, one beside another: `values` is NaN where one has none, `ages_ms` how long each

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tokenswarm import ending
 from tokenswarm.results.distribution import PERCENTILES, Distribution
+from tokenswarm.results.language import ENGLISH, Language
 
 UNKNOWN: Final = "–"
 UNSURE: Final = "~"
@@ -24,8 +25,36 @@ LATENCIES: Final = {
     "queue_ms": "Client late",
     "sent_ms": "Start → sent",
 }
+IN_FULL: Final = {"TTFT": "time to first token", "TPOT": "time per output token", "ITL": "inter-token latency"}
 GROUPS: Final = {"name": "By name", "user_class": "By user class", "remote_addr": "By server"}
 STATISTICS: Final = ("mean", *PERCENTILES, "max")
+STATUSES: Final = {
+    "due": "all that were to be sent",
+    "ok": "the whole reply came",
+    "failed": "ended in an error",
+    "timeout": "passed one of the time limits",
+    "cancelled": "its user left",
+    "incomplete": "cut by the end of the run",
+    "shed": "due, but not sent: no place under --max-in-flight",
+}
+ERROR_CLASSES: Final = {
+    "connect": "no connection: refused or broken",
+    "dns": "the name of the host is unknown",
+    "tls": "TLS failed",
+    "connect_timeout": "no connection within --connect-timeout",
+    "first_token_timeout": "no first token within --first-token-timeout",
+    "stall_timeout": "nothing came for as long as --stall-timeout",
+    "total_timeout": "not over within --request-timeout",
+    "http_4xx": "refused by the server",
+    "http_5xx": "an error of the server",
+    "rate_limited": "HTTP 429",
+    "content_policy": "refused for what the prompt or the reply says",
+    "truncated": "ended before its end mark",
+    "stream_error": "an error inside a reply that began with HTTP 200",
+    "malformed": "not what the protocol says",
+    "empty": "ended without any output",
+    "client": "could not be sent as it is",
+}
 
 # C0 and C1 controls, and the marks that turn the direction of text round: neither may reach a terminal from a server.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
@@ -112,59 +141,76 @@ def shown_latencies(summary: dict[str, Any]) -> dict[str, Distribution]:
     return {name: distribution for name, distribution in found.items() if distribution}
 
 
-def group(kind: str, value: str) -> str:
+def group(kind: str, value: str, say: Language = ENGLISH) -> str:
     """What a group of requests is called."""
-    return plain(value, 60) or ("no connection" if kind == "remote_addr" else UNKNOWN)
+    return plain(value, 60) or (say("no connection") if kind == "remote_addr" else UNKNOWN)
 
 
-def questions(found: dict[str, int]) -> str:
+def questions(found: dict[str, int], say: Language = ENGLISH) -> str:
     """What became of the questions that --retries asked again."""
     lost = found["asked"] - found["answered"]
-    rest = "all of them in the end" if not lost else f"{count(found['answered'])} in the end, {count(lost)} never"
-    return (
-        f"{count(found['asked'])} questions in the whole run, {count(found['retries'])} retries: "
-        f"{count(found['at_once'])} answered without any, {rest}"
+    rest = say("all of them in the end")
+    if lost:
+        rest = say("{answered} in the end, {lost} never", answered=count(found["answered"]), lost=count(lost))
+    return say(
+        "{asked} questions in the whole run, {retries} retries: {at_once} answered without any, {rest}",
+        asked=count(found["asked"]),
+        retries=count(found["retries"]),
+        at_once=count(found["at_once"]),
+        rest=rest,
     )
 
 
-def prompts(found: dict[str, Any]) -> str:
+def prompts(found: dict[str, Any], say: Language = ENGLISH) -> str:
     """The lengths of made-up prompts: what was meant, by whose count, and what came of it."""
-    by = "an estimate, without --tokenizer" if found["estimated"] else "by --tokenizer"
-    told = "" if found["actual_mean"] is None else f"; {number(found['actual_mean'])} counted by the server"
-    return f"{number(found['asked_mean'])} tokens meant on average ({by}){told}"
+    by = say("an estimate, without --tokenizer") if found["estimated"] else say("by --tokenizer")
+    told = ""
+    if found["actual_mean"] is not None:
+        told = say("; {tokens} counted by the server", tokens=number(found["actual_mean"]))
+    return say("{tokens} tokens meant on average ({by})", tokens=number(found["asked_mean"]), by=by) + told
 
 
-def prefixes(found: dict[str, Any]) -> str:
+def prefixes(found: dict[str, Any], say: Language = ENGLISH) -> str:
     """What prompts had in common, and what the server's cache made of it."""
-    cached = found["cached_share"]
-    told = "the server does not tell what it cached" if cached is None else f"{share(cached)} came out of its cache"
-    return f"{share(found['shared_share'])} of the input tokens were meant to be in common with other prompts; {told}"
+    told = say("the server does not tell what it cached")
+    if found["cached_share"] is not None:
+        told = say("{share} came out of its cache", share=share(found["cached_share"]))
+    return say(
+        "{share} of the input tokens were meant to be in common with other prompts; {told}",
+        share=share(found["shared_share"]),
+        told=told,
+    )
 
 
-def what_ran(summary: dict[str, Any]) -> str:
+def what_ran(summary: dict[str, Any], say: Language = ENGLISH) -> str:
     """The load in a few words: `100 users, closed loop, spawned at 20/s, 60 s`."""
     load = summary["run"]["load"]
+    lasted = seconds(summary["run"]["seconds"])
     if summary["capacity"]:
         most = (summary["capacity"]["answer"] or {}).get("most_users")
-        limit = "" if most is None else f" up to {count(most)} users"
-        return f"search for capacity{limit}, {seconds(summary['run']['seconds'])}"
+        if most is None:
+            return say("search for capacity, {time}", time=lasted)
+        return say("search for capacity up to {n} users, {time}", n=count(most), time=lasted)
     # By their numbers: the loss of a worker ends a step, and what is left of that is no other one.
     levels = list({step["number"]: step["users"] for step in reversed(summary["phases"]["steps"])}.values())
-    parts = [f"{count(load['users'])} users" if load["users"] is not None else "users by hand"]
+    known = load["users"] is not None
+    parts = [say("{n} users", n=count(load["users"])) if known else say("users by hand")]
     if len(levels) > 1:
-        parts = [f"{count(min(levels))} to {count(max(levels))} users in {len(levels)} steps"]
+        ends = {"low": count(min(levels)), "high": count(max(levels))}
+        parts = [say("{low} to {high} users in {n} steps", **ends, n=count(len(levels)))]
     arrivals = plain(load["arrivals"], 40)
-    parts.append("closed loop" if arrivals == "closed" else f"open loop ({arrivals})")
+    parts.append(say("closed loop") if arrivals == "closed" else say("open loop ({arrivals})", arrivals=arrivals))
     asked = summary["throughput"].get("asked_per_s")
     if asked is not None:
-        parts.append(f"{users(asked)} tasks/s")
+        parts.append(say("{rate} tasks/s", rate=users(asked)))
     if load["spawn_rate"]:
-        parts.append(f"spawned at {load['spawn_rate']:g}/s")
-    parts.append(seconds(summary["run"]["seconds"]))
-    return ", ".join(parts)
+        parts.append(say("spawned at {rate}/s", rate=f"{load['spawn_rate']:g}"))
+    return say(", ").join([*parts, lasted])
 
 
-def how_it_ended(summary: dict[str, Any]) -> str:
+def how_it_ended(summary: dict[str, Any], say: Language = ENGLISH) -> str:
     """What ended the run, as a sentence; empty where that is not known, and where its time was simply over."""
     ended_by = summary["run"]["ended_by"]
-    return f"It ended because {plain(ending.in_words(ended_by))}." if ended_by and ended_by != ending.RUN_TIME else ""
+    if not ended_by or ended_by == ending.RUN_TIME:
+        return ""
+    return say("It ended because {why}.", why=say(plain(ending.in_words(ended_by))))

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm.results.distribution import Floats
+from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.phases import Phases
 
 Figure = dict[str, Any]
@@ -24,13 +25,18 @@ MOST_BINS: Final = 600
 MOST_LABELS: Final = 9
 
 
-def stacked(found: Iterable[Row | None], phases: Phases) -> Figure | None:
-    """Rows of traces, each with its title, on one time axis."""
+def stacked(found: Iterable[Row | None], phases: Phases, say: Language = ENGLISH) -> Figure | None:
+    """Rows of traces, each with its title, on one time axis; `say` is for what the axis and the phases are called."""
     rows = [row for row in found if row]
     if not rows:
         return None
-    layout: Figure = {"height": 90 + 210 * len(rows), "xaxis": seconds_axis(phases), "barmode": "stack", "bargap": 0}
-    layout |= shades(phases)
+    layout: Figure = {
+        "height": 90 + 210 * len(rows),
+        "xaxis": seconds_axis(phases, say),
+        "barmode": "stack",
+        "bargap": 0,
+    }
+    layout |= shades(phases, say)
     data = []
     height, gap = (1 - 0.07 * (len(rows) - 1)) / len(rows), 0.07
     for index, (title, traces) in enumerate(rows):
@@ -59,11 +65,11 @@ def time_bins(phases: Phases, most: int) -> Floats | None:
     return edges
 
 
-def seconds_axis(phases: Phases) -> Figure:
-    return {"title": {"text": "seconds since the start"}, "range": [0, round(phases.end - phases.start, 3)]}
+def seconds_axis(phases: Phases, say: Language = ENGLISH) -> Figure:
+    return {"title": {"text": say("seconds since the start")}, "range": [0, round(phases.end - phases.start, 3)]}
 
 
-def shades(phases: Phases) -> Figure:
+def shades(phases: Phases, say: Language = ENGLISH) -> Figure:
     length = phases.end - phases.start
     shapes, labels = [], []
     for phase in phases.phases:
@@ -71,7 +77,7 @@ def shades(phases: Phases) -> Figure:
         shape = {"type": "rect", "xref": "x", "yref": "paper", "x0": start, "x1": end, "y0": 0, "y1": 1}
         shapes.append(shape | {"fillcolor": SHADES[phase.kind], "line": {"width": 0}, "layer": "below"})
         if (end - start) > length * 0.06:
-            labels.append(label((start + end) / 2, phase.kind, 1.0) | {"yanchor": "bottom", "xanchor": "center"})
+            labels.append(label((start + end) / 2, say(phase.kind), 1.0) | {"yanchor": "bottom", "xanchor": "center"})
     return {"shapes": shapes, "annotations": labels if len(labels) <= MOST_LABELS else []}
 
 

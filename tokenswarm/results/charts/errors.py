@@ -20,6 +20,7 @@ from tokenswarm.results.charts.axes import (
     time_bins,
 )
 from tokenswarm.results.flow import column
+from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 from tokenswarm.results.wording import on_chart
@@ -27,7 +28,7 @@ from tokenswarm.results.wording import on_chart
 CLASS_COLOURS: Final = (RED, ORANGE, VIOLET, BLUE, TEAL, "#d6409f", "#b59a00", GREY)
 
 
-def over_time(run: Run, phases: Phases) -> Figure | None:
+def over_time(run: Run, phases: Phases, say: Language) -> Figure | None:
     """Stacked bars of requests that ended in an error, by class."""
     rows = run.rows[run.rows["error_class"] != ""]
     edges = time_bins(phases, 120)
@@ -42,6 +43,6 @@ def over_time(run: Run, phases: Phases) -> Figure | None:
         counts, _ = np.histogram(times[(rows["error_class"] == name).to_numpy()], edges)
         bar = {"x": x, "y": counts.tolist(), "width": width, "offset": 0, "name": on_chart(name, 40)}
         data.append({"type": "bar", "marker": {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)]}} | bar)
-    axis = {"title": {"text": f"errors per {width:g} s"}, "rangemode": "tozero"}
-    layout = {"height": 300, "barmode": "stack", "xaxis": seconds_axis(phases), "yaxis": axis}
-    return {"data": data, "layout": layout | shades(phases)}
+    axis = {"title": {"text": say("errors per {width} s", width=f"{width:g}")}, "rangemode": "tozero"}
+    layout = {"height": 300, "barmode": "stack", "xaxis": seconds_axis(phases, say), "yaxis": axis}
+    return {"data": data, "layout": layout | shades(phases, say)}

@@ -8,12 +8,13 @@ from tokenswarm.results.charts.axes import BLUE, GREY, RED, Figure, label, round
 from tokenswarm.results.charts.thinning import MOST_POINTS, extremes_kept, running_percentiles, spread_out
 from tokenswarm.results.distribution import Distribution, Floats
 from tokenswarm.results.flow import column
+from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 from tokenswarm.results.wording import number
 
 
-def over_time(run: Run, phases: Phases, name: str, title: str) -> Figure | None:
+def over_time(run: Run, phases: Phases, name: str, title: str, say: Language) -> Figure | None:
     """A scatter of one latency against the time the request started, thinned with its extremes kept, and the median
     and p95 of each stretch of time."""
     rows = run.rows[run.rows[name].notna() & run.rows["start_time"].notna()]
@@ -23,19 +24,19 @@ def over_time(run: Run, phases: Phases, name: str, title: str) -> Figure | None:
     ok = (rows["status"] == "ok").to_numpy()
     kept = extremes_kept(x, y, MOST_POINTS)
     data = []
-    for mask, name_of, colour in ((ok[kept], "ok", BLUE), (~ok[kept], "not ok", RED)):
+    for mask, name_of, colour in ((ok[kept], say("ok"), BLUE), (~ok[kept], say("not ok"), RED)):
         if mask.any():
             marker = {"size": 4, "color": colour, "opacity": 0.55}
             points = {"x": rounded(x[kept][mask]), "y": rounded(y[kept][mask])}
             data.append({"type": "scatter", "mode": "markers", "name": name_of, "marker": marker} | points)
-    data += running_percentiles(x, y)
+    data += running_percentiles(x, y, say)
     axis: Figure = {"title": {"text": f"{title}, ms"}}
     axis |= {"type": "log"} if spread_out(y) else {"rangemode": "tozero"}
-    layout = {"height": 360, "xaxis": seconds_axis(phases), "yaxis": axis}
-    return {"data": data, "layout": layout | shades(phases), "shown": len(kept), "of": len(y)}
+    layout = {"height": 360, "xaxis": seconds_axis(phases, say), "yaxis": axis}
+    return {"data": data, "layout": layout | shades(phases, say), "shown": len(kept), "of": len(y)}
 
 
-def distribution(values: Floats, found: Distribution | None, title: str, colour: str) -> Figure | None:
+def distribution(values: Floats, found: Distribution | None, title: str, colour: str, say: Language) -> Figure | None:
     """A histogram and the share of requests below each value (right axis), with the percentiles that can be had."""
     values = np.sort(values[~np.isnan(values)])
     if not len(values) or found is None:
@@ -52,8 +53,8 @@ def distribution(values: Floats, found: Distribution | None, title: str, colour:
     layout: Figure = {
         "height": 320,
         "xaxis": {"title": {"text": f"{title}, ms"}, "type": "log" if wide else "linear"},
-        "yaxis": {"title": {"text": "requests"}, "rangemode": "tozero"},
-        "yaxis2": {"title": {"text": "share below, %"}, "overlaying": "y", "side": "right", "range": [0, 101]},
+        "yaxis": {"title": {"text": say("requests")}, "rangemode": "tozero"},
+        "yaxis2": {"title": {"text": say("share below, %")}, "overlaying": "y", "side": "right", "range": [0, 101]},
         "shapes": [_percentile_line(found[name]) for name in lines],
         "annotations": [
             label(
@@ -65,7 +66,7 @@ def distribution(values: Floats, found: Distribution | None, title: str, colour:
     layout["yaxis2"] |= {"showgrid": False, "tickvals": [0, 25, 50, 75, 100]}
     scatter = {"type": "scatter", "mode": "lines"}
     return {
-        "data": [scatter | bars | {"name": "requests"}, scatter | curve | {"name": "share below"}],
+        "data": [scatter | bars | {"name": say("requests")}, scatter | curve | {"name": say("share below")}],
         "layout": layout,
     }
 

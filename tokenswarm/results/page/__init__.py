@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
 from plotly.offline import get_plotlyjs
 
+from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.wording import plain
 
 POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 _PAGE: Final = """<!DOCTYPE html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -37,16 +39,18 @@ _PAGE: Final = """<!DOCTYPE html>
 </html>
 """
 
+_NAMED: Final = re.compile(r'<section id="([\w-]+)">\s*<h2>(.*?)</h2>')
 _FILES: Final = resources.files(__name__)
 
 
-def whole(title: str, sections: Iterable[str]) -> str:
-    """The page. plotly.js goes in once, and only if a section has a chart."""
+def whole(title: str, sections: Iterable[str], say: Language = ENGLISH) -> str:
+    """The page, in this language. plotly.js goes in once, and only if a section has a chart."""
     body = "\n".join(section for section in sections if section)
     scripts = ""
     if "data-chart=" in body:
         scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_file('draw.js')}</script>"
-    return _PAGE.format(policy=POLICY, title=escape(title), style=_file("style.css"), body=body, scripts=scripts)
+    style = _file("style.css")
+    return _PAGE.format(language=say.code, policy=POLICY, title=escape(title), style=style, body=body, scripts=scripts)
 
 
 def _file(name: str) -> str:
@@ -65,6 +69,22 @@ def section(title: str, *content: str, note: str = "") -> str:
         return ""
     below = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<section>\n<h2>{escape(title)}</h2>\n{below}{inside}\n</section>"
+
+
+def named(markup: str, name: str) -> str:
+    """A section that links can lead to, as `#name`; what is no section stays as it is."""
+    return markup.replace("<section>", f'<section id="{name}">', 1) if markup.startswith("<section>") else markup
+
+
+def contents(sections: Iterable[str], say: Language = ENGLISH) -> str:
+    """Links to all sections that have a name, and how charts are used, if there are any."""
+    markup = "\n".join(sections)
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in _NAMED.findall(markup))
+    if not links:
+        return ""
+    hint = say("Charts: drag to zoom, double-click to zoom out, click a name in the legend to hide its line.")
+    below = f'<p class="hint">{escape(hint)}</p>' if "data-chart=" in markup else ""
+    return f'<nav class="contents" aria-label="{escape(say("Contents"))}">{links}</nav>{below}'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "figures") -> str:
@@ -94,7 +114,7 @@ def figure(name: str, chart: dict[str, Any] | None, caption: str) -> str:
     height = int(chart["layout"]["height"])
     return (
         f'<figure data-chart="{name}"><figcaption>{escape(caption)}</figcaption>'
-        f'<div class="plot" style="height:{height}px"></div></figure>'
+        f'<div class="plot" role="img" aria-label="{escape(caption)}" style="height:{height}px"></div></figure>'
         f'<script type="application/json" id="{name}">{data}</script>'
     )
 

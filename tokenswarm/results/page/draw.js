@@ -9,7 +9,10 @@
     var themed = Object.assign({
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       hovermode: "closest",
-      font: {family: "system-ui, -apple-system, 'Segoe UI', sans-serif", size: 12, color: text},
+      font: {
+        family: "system-ui, -apple-system, 'Segoe UI', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif",
+        size: 12, color: text
+      },
       hoverlabel: {bgcolor: paper, bordercolor: grid, font: {color: text}}
     }, layout);
     themed.legend = {

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tokenswarm.results import page
 from tokenswarm.results.charts import client as charts
+from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape, facts, figure
 from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, number, share, statistic
@@ -18,43 +19,51 @@ MOST_WORKERS: Final = 8
 
 def client(material: Material) -> str:
     """Nothing if nothing is known."""
-    found = material.summary["client"]
+    found, say = material.summary["client"], material.say
     busiest = sorted(found["by_worker"], key=lambda worker: -(worker["busy_share"] or 0))[:MOST_WORKERS]
     busiest.sort(key=lambda worker: int(worker["worker"]))
-    chart = charts.over_time(material.run, material.phases, [worker["worker"] for worker in busiest])
+    chart = charts.over_time(material.run, material.phases, [worker["worker"] for worker in busiest], say)
     known = len(found["by_worker"])
-    caption = f"The {len(busiest)} busiest of {count(known)} workers" if known > len(busiest) else "The client"
-    note = "Whether the measuring side kept up; the verdict judges it."
-    drawn = figure("chart-client", chart, f"{caption}: CPU, and the longest time in each second that the loop was busy")
-    return page.section("The client itself", facts(_facts(found)), _table(busiest), drawn, note=note)
+    of = say("The client")
+    if known > len(busiest):
+        of = say("The {n} busiest of {all} workers", n=count(len(busiest)), all=count(known))
+    caption = say("{of}: CPU, and the longest time in each second that the loop was busy", of=of)
+    return page.section(
+        say("The client itself"),
+        facts(_facts(found, say)),
+        _table(busiest, say),
+        figure("chart-client", chart, caption),
+        note=say("Whether the measuring side kept up; the verdict judges it."),
+    )
 
 
-def _facts(client: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "Arrival stamps", ", ".join(f"{escape(name)} clock: {count(n)}" for name, n in client["clocks"].items())
-    for name, label in (("client_lag_ms", "Client lag"), ("read_lag_ms", "Lag of a read")):
+def _facts(client: dict[str, Any], say: Language) -> Iterator[tuple[str, str]]:
+    clocks = (say("{name} clock: {n}", name=say(name), n=count(n)) for name, n in client["clocks"].items())
+    yield say("Arrival stamps"), escape(", ".join(clocks))
+    for name, label in (("client_lag_ms", say("Client lag")), ("read_lag_ms", say("Lag of a read"))):
         if lag := client[name]:
             yield label, f"p50 {statistic(lag, 'p50')} ms, p99 {statistic(lag, 'p99')} ms"
     if client["merged_reads"] is not None:
-        late = count(client["late_merged_reads"])
-        yield "Merged reads", f"{count(client['merged_reads'])}, of which {late} while the client was late"
+        merged, late = count(client["merged_reads"]), count(client["late_merged_reads"])
+        yield say("Merged reads"), say("{n}, of which {late} while the client was late", n=merged, late=late)
     if client["workers"]:
-        yield "Workers", count(client["workers"])
+        yield say("Workers"), count(client["workers"])
     if client["steal_share"] is not None:
-        yield "Taken by the hypervisor", share(client["steal_share"])
+        yield say("Taken by the hypervisor"), share(client["steal_share"])
     if client["throttled_share"]:
-        yield "Held back by a CPU limit", share(client["throttled_share"])
+        yield say("Held back by a CPU limit"), share(client["throttled_share"])
     if (jump := client["clock_jump_ms"]) is not None and jump >= SHOWN_JUMP_MS:
-        yield "Wall clock set", f"by up to {number(jump)} ms a second"
+        yield say("Wall clock set"), say("by up to {ms} ms a second", ms=number(jump))
     if trouble := client["tcp_trouble"]:
-        yield "TCP of the machine", ", ".join(f"{escape(name)} {count(n)}" for name, n in trouble.items())
-    for name, label in (("descriptors_share", "Descriptors used"), ("ports_share", "Local ports used")):
+        yield say("TCP of the machine"), ", ".join(f"{escape(name)} {count(n)}" for name, n in trouble.items())
+    for name, label in (("descriptors_share", say("Descriptors used")), ("ports_share", say("Local ports used"))):
         if client[name] is not None:
-            yield label, f"at most {share(client[name])}"
+            yield label, say("at most {share}", share=share(client[name]))
 
 
-def _table(workers: list[dict[str, Any]]) -> str:
-    heads = ["Worker", "CPU, mean", "CPU, most", "loop busy", "waiting for CPU", "longest busy", "GC", "longest GC"]
-    heads += ["ring full"]
+def _table(workers: list[dict[str, Any]], say: Language) -> str:
+    heads = [say("Worker"), say("CPU, mean"), say("CPU, most"), say("loop busy"), say("waiting for CPU")]
+    heads += [say("longest busy"), say("GC"), say("longest GC"), say("ring full")]
     rows = [
         [
             str(worker["worker"]),

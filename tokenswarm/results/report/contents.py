@@ -11,17 +11,19 @@ from tokenswarm.results.report.details import details, reading
 from tokenswarm.results.report.goals import capacity, goals
 from tokenswarm.results.report.groups import groups
 from tokenswarm.results.report.hardware import hardware
-from tokenswarm.results.report.heading import cards, defects, heading, verdict
+from tokenswarm.results.report.heading import cards, defects, heading, reasons, verdict
 from tokenswarm.results.report.latency import distributions, percentiles
 from tokenswarm.results.report.load import over_time, steps, throughput
 from tokenswarm.results.report.material import Section
 from tokenswarm.results.report.requests import counts, errors
 from tokenswarm.results.report.workers import workers
 
+FIRST_SCREEN: Final[tuple[Section, ...]] = (heading, verdict, cards)
+"""Above the table of contents."""
+
 SECTIONS: Final[tuple[Section, ...]] = (
-    heading,
-    verdict,
-    cards,
+    *FIRST_SCREEN,
+    reasons,
     defects,
     capacity,
     goals,

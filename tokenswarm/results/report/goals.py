@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenswarm.results import goals_text
+from tokenswarm.results.capacity import in_words
 from tokenswarm.results.capacity import table as capacity_table
 from tokenswarm.results.page import escape, section, table
 from tokenswarm.results.report.material import Material
@@ -12,12 +13,13 @@ def capacity(material: Material) -> str:
     found = material.run.info.capacity
     if found is None:
         return ""
-    said = escape(material.summary["capacity"]["text"])
-    return section("Capacity", f"<p>{said}</p>", _text_table(capacity_table(found)))
+    said = escape(in_words(found, material.say))
+    return section(material.say("Capacity"), f"<p>{said}</p>", _text_table(capacity_table(found, material.say)))
 
 
 def goals(material: Material) -> str:
-    return section("Goals", "".join(_text_table(rows) for rows in goals_text.blocks(material.summary)))
+    blocks = goals_text.blocks(material.summary, material.say)
+    return section(material.say("Goals"), "".join(map(_text_table, blocks)))
 
 
 def _text_table(rows: list[list[str]]) -> str:

@@ -14,11 +14,11 @@ HEADS: Final = ("due", "ok", "failed", "TTFT p50", "p95", "p99", "TPOT p50", "e2
 
 def groups(material: Material) -> str:
     """Nothing where all requests are of one kind."""
-    tables = []
+    tables, say = [], material.say
     for kind, members in material.summary["groups"].items():
         rows = [
             [
-                escape(wording.group(kind, member["value"])),
+                escape(wording.group(kind, member["value"], say)),
                 *(count(member[name]) for name in ("due", "ok", "failed")),
                 *(escape(statistic(member["ttft_ms"], name)) for name in ("p50", "p95", "p99")),
                 escape(statistic(member["tpot_ms"], "p50")),
@@ -27,5 +27,5 @@ def groups(material: Material) -> str:
             ]
             for member in members
         ]
-        tables.append(page.table([wording.GROUPS[kind], *HEADS], rows))
-    return page.section("Told apart", *tables, note="Milliseconds. The same requests as above.")
+        tables.append(page.table([say(head) for head in (wording.GROUPS[kind], *HEADS)], rows))
+    return page.section(say("Told apart"), *tables, note=say("Milliseconds. The same requests as above."))

@@ -11,6 +11,7 @@ from tokenswarm.results import page
 from tokenswarm.results.charts.axes import WORKER_COLOURS, Figure, Row, stacked
 from tokenswarm.results.charts.thinning import MOST_POINTS, extremes_kept
 from tokenswarm.results.hardware import SHOWN
+from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.report.material import Material
@@ -24,24 +25,28 @@ MOST_DEVICES: Final = 16
 def hardware(material: Material) -> str:
     """Nothing where nobody was asked."""
     samples, found, phases = material.run.hardware, material.summary["hardware"], material.phases
+    say = material.say
     rows = [
         [
             escape(plain(figure["host"], 40)),
             f'<span class="words">{escape(plain(figure["device"], 60))}</span>',
-            f"{escape(figure['label'])}, {escape(figure['unit'])}",
+            f"{escape(say(figure['label']))}, {escape(say(figure['unit']))}",
             *(number(figure[name]) for name in ("mean", "min", "max", "std")),
             count(figure["samples"]),
         ]
         for figure in found
     ]
-    heads = ["Machine", "device", "", "mean", "min", "max", "std", "samples"]
-    chart = stacked([_row(samples, phases, metrics) for metrics in CHARTED], phases)
-    drawn = page.figure("chart-hardware", chart, "Use, power and memory, on the time axis of the charts above")
-    note = "Samples inside the window; the highest is of the readings in them. Where nothing was told there is no line."
-    return page.section("Hardware", drawn, page.table(heads, rows) if rows else "", note=note) if rows or drawn else ""
+    heads = [say("Machine"), say("device"), "", say("mean"), say("min"), say("max"), say("std"), say("samples")]
+    chart = stacked([_row(samples, phases, metrics, say) for metrics in CHARTED], phases, say)
+    caption = say("Use, power and memory, on the time axis of the charts above")
+    drawn = page.figure("chart-hardware", chart, caption)
+    note = say(
+        "Samples inside the window; the highest is of the readings in them. Where nothing was told there is no line."
+    )
+    return page.section(say("Hardware"), drawn, page.table(heads, rows) if rows else "", note=note)
 
 
-def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...]) -> Row | None:
+def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...], say: Language) -> Row | None:
     of_these = samples[samples["metric"].isin(metrics)]
     traces: list[Figure] = []
     for (host, device, metric), group in of_these.groupby(["host", "device", "metric"], sort=True, observed=True):
@@ -55,5 +60,5 @@ def _row(samples: pd.DataFrame, phases: Phases, metrics: tuple[str, ...]) -> Row
         name = {"name": f"{on_chart(host, 30)} {on_chart(device, 20)}", "showlegend": metrics == CHARTED[0]}
         traces.append({"type": "scatter", "mode": "lines", "line": style} | points | name)
     first = SHOWN[metrics[0]]
-    title = "GPU, CPU" if len(metrics) > 1 else first.label
-    return (f"{title}, {first.unit}", traces) if traces else None
+    title = say("GPU, CPU") if len(metrics) > 1 else say(first.label)
+    return (f"{title}, {say(first.unit)}", traces) if traces else None

@@ -8,80 +8,92 @@ from typing import Any
 from tokenswarm.results import steps_text, wording
 from tokenswarm.results.charts import latency as latency_chart
 from tokenswarm.results.charts import load as charts
+from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape, facts, figure, section, table
-from tokenswarm.results.report.material import Material
+from tokenswarm.results.report.material import Material, marked
 from tokenswarm.results.wording import count, number, share
 
 
 def over_time(material: Material) -> str:
-    run, phases = material.run, material.phases
-    load = figure("chart-load", charts.over_time(run, phases), "Load as asked, offered and achieved; tokens; requests")
-    chart = latency_chart.over_time(run, phases, "ttft_ms", "TTFT")
-    caption = ""
+    run, phases, say = material.run, material.phases, material.say
+    caption = say("Load as asked, offered and achieved; tokens; requests")
+    load = figure("chart-load", charts.over_time(run, phases, say), caption)
+    chart = latency_chart.over_time(run, phases, "ttft_ms", "TTFT", say)
     if chart is not None:
-        caption = f"TTFT by the time a request started, {count(chart['of'])} requests"
+        caption = say("TTFT by the time a request started, {n} requests", n=count(chart["of"]))
         if chart["shown"] < chart["of"]:
-            caption += f" ({count(chart['shown'])} drawn; the lowest and highest of every moment are among them)"
-    return section("Over time", load, figure("chart-ttft-time", chart, caption))
+            drawn = count(chart["shown"])
+            caption += say(" ({n} drawn; the lowest and highest of every moment are among them)", n=drawn)
+    return section(say("Over time"), load, figure("chart-ttft-time", chart, caption))
 
 
 def throughput(material: Material) -> str:
-    rates = material.summary["throughput"]
-    estimate = " (estimate)" if material.summary["tokens"]["estimated"] else ""
+    rates, say = material.summary["throughput"], material.say
     rows = []
     for name, label in (
-        ("requests_per_s", "Requests that succeeded"),
-        ("inputs_per_s", "Inputs embedded"),
-        ("output_tokens_per_s", f"Output tokens{estimate}"),
-        ("input_tokens_per_s", "Input tokens"),
-        ("total_tokens_per_s", "Input and output tokens"),
-        ("characters_per_s", "Output characters"),
-        ("chunks_per_s", "Output chunks"),
+        ("requests_per_s", say("Requests that succeeded")),
+        ("inputs_per_s", say("Inputs embedded")),
+        ("output_tokens_per_s", output_tokens(material)),
+        ("input_tokens_per_s", say("Input tokens")),
+        ("total_tokens_per_s", say("Input and output tokens")),
+        ("characters_per_s", say("Output characters")),
+        ("chunks_per_s", say("Output chunks")),
     ):
         if rates[name] is not None:
             per_user, peak = rates.get(f"{name}_per_user"), rates.get(f"peak_{name}")
             rows.append([label, number(rates[name]), *("" if v is None else number(v) for v in (per_user, peak))])
-    found = table(["", "per second", "per second and user", "peak second"], rows) if rows else ""
-    return section("Throughput", found if material.summary["requests"]["all"]["due"] else "", _tokens(material.summary))
+    heads = ["", say("per second"), say("per second and user"), say("peak second")]
+    found = table(heads, rows) if rows and material.summary["requests"]["all"]["due"] else ""
+    return section(say("Throughput"), found, facts(_token_facts(material.summary["tokens"], say)))
 
 
-def _tokens(summary: dict[str, Any]) -> str:
-    tokens = summary["tokens"]
-    return facts(_token_facts(tokens))
+def output_tokens(material: Material) -> str:
+    """What they are called: an estimate is said to be one."""
+    return material.say("Output tokens (estimate)" if material.summary["tokens"]["estimated"] else "Output tokens")
 
 
-def _token_facts(tokens: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    names = {"usage": "the server's usage", "tokenizer": "a local tokenizer", "chunks": "chunks counted (an estimate)"}
-    sources = (f"{names.get(name, name)}: {count(n)} requests" for name, n in tokens["sources"].items())
-    yield "Tokens told by", escape(", ".join(sources))
-    for name, label in (("output", "Output tokens"), ("input", "Input tokens"), ("characters", "Output characters")):
+def _token_facts(tokens: dict[str, Any], say: Language) -> Iterator[tuple[str, str]]:
+    names = {
+        "usage": say("the server's usage"),
+        "tokenizer": say("a local tokenizer"),
+        "chunks": say("chunks counted (an estimate)"),
+    }
+    sources = (
+        say("{source}: {n} requests", source=names.get(name, name), n=count(n)) for name, n in tokens["sources"].items()
+    )
+    yield say("Tokens told by"), escape(", ".join(sources))
+    for name, label in (
+        ("output", say("Output tokens")),
+        ("input", say("Input tokens")),
+        ("characters", say("Output characters")),
+    ):
         if (found := tokens[name]) and found["max"] > 0:
-            yield label, f"mean {number(found['mean'])}, {number(found['min'])} to {number(found['max'])} a request"
+            ends = {"low": number(found["min"]), "high": number(found["max"])}
+            yield label, say("mean {mean}, {low} to {high} a request", mean=number(found["mean"]), **ends)
     if asked := tokens["asked"]:
-        mean = f"{number(asked['asked_mean'])} asked, {number(asked['actual_mean'])} given on average"
-        yield "Length", f"{mean} ({share(asked['actual_share'])})"
+        given = {"asked": number(asked["asked_mean"]), "given": number(asked["actual_mean"])}
+        found = say("{asked} asked, {given} given on average ({share})", **given, share=share(asked["actual_share"]))
+        yield say("Length"), found
     if found := tokens["prompts"]:
-        yield "Length of prompts", escape(wording.prompts(found))
+        yield say("Length of prompts"), escape(wording.prompts(found, say))
     if tokens["cached_share"] is not None:
-        yield "Cached input", share(tokens["cached_share"])
+        yield say("Cached input"), share(tokens["cached_share"])
     if found := tokens["prefixes"]:
-        yield "Prefixes", escape(wording.prefixes(found))
+        yield say("Prefixes"), escape(wording.prefixes(found, say))
 
 
 def steps(material: Material) -> str:
     """A line for each level; nothing where the load had one level all along."""
-    summary = material.summary
-    rows = [[_cell(text) for text in row] for row in steps_text.table(summary)]
-    left_out = "".join(f"<li>{escape(text)}</li>" for text in steps_text.left_out(summary))
-    settling = summary["phases"]["settling"]
+    summary, say = material.summary, material.say
+    rows = [[marked(text, say) for text in row] for row in steps_text.table(summary, say)]
+    left_out = "".join(f"<li>{escape(text)}</li>" for text in steps_text.left_out(summary, say))
+    settling = say.again(summary["phases"]["settling"])
     return section(
-        "Steps",
+        say("Steps"),
         table(rows[0], rows[1:]) if rows else "",
         f"<ul>{left_out}</ul>" if left_out else "",
-        note=f"The load changed while the run went on; each level by itself, its settling time ({settling}) left out.",
+        note=say(
+            "The load changed while the run went on; each level by itself, its settling time ({time}) left out.",
+            time=settling,
+        ),
     )
-
-
-def _cell(text: str) -> str:
-    shown = escape(text)
-    return f'<span class="unsure" title="too few requests">{shown}</span>' if text.startswith(wording.UNSURE) else shown

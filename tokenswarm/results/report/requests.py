@@ -14,21 +14,23 @@ UNKNOWN_TIME: Final = wording.UNKNOWN
 
 
 def counts(material: Material) -> str:
-    found = material.summary["requests"]
+    found, say = material.summary["requests"], material.say
     names = [name for name, n in found["all"].items() if n or name in ("due", "ok", "failed")]
-    window = "Whole run" if material.phases.whole_run else "Steady window"
+    window = say("Whole run") if material.phases.whole_run else say("Steady window")
     rows = [[window, *(count(found["cohort"][name]) for name in names)]]
-    rows.append(["All", *(count(found["all"][name]) for name in names)])
-    more = ""
+    rows.append([say("All"), *(count(found["all"][name]) for name in names)])
+    notes = []
     if found["unaccounted"]:
-        more = f'<p class="note">{count(found["unaccounted"])} more were started and have no row.</p>'
+        notes.append(say("{n} more were started and have no row.", n=count(found["unaccounted"])))
     if material.summary["questions"]:
-        more += f'<p class="note">{escape(wording.questions(material.summary["questions"]))}.</p>'
-    return section("Requests", table(["", *names], rows), more)
+        notes.append(say("{sentence}.", sentence=wording.questions(material.summary["questions"], say)))
+    more = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    heads = [f'<abbr title="{escape(say(wording.STATUSES[name]))}">{escape(say(name))}</abbr>' for name in names]
+    return section(say("Requests"), table(["", *heads], rows), more)
 
 
 def errors(material: Material) -> str:
-    found = material.summary["errors"]
+    found, say = material.summary["errors"], material.say
     if not found:
         return ""
     rows = []
@@ -38,10 +40,13 @@ def errors(material: Material) -> str:
         )
         when = UNKNOWN_TIME
         if error["first_s"] is not None:
-            when = f"{wording.seconds(error['first_s'])} to {wording.seconds(error['last_s'])}"
+            ends = {"first": wording.seconds(error["first_s"]), "last": wording.seconds(error["last_s"])}
+            when = say("{first} to {last}", **ends)
         statuses = ", ".join(str(status) for status in error["http_statuses"])
-        name = f"<code>{escape(error['class'])}</code>"
+        meaning = escape(say(wording.ERROR_CLASSES.get(error["class"], "")))
+        name = f"<code>{escape(error['class'])}</code><br><small>{meaning}</small>"
         rows.append([name, count(error["count"]), share(error["share"]), statuses, when, examples])
-    chart = charts.over_time(material.run, material.phases)
-    heads = ["Class", "Requests", "Share", "HTTP", "When", "Messages, most frequent first"]
-    return section("Errors", figure("chart-errors", chart, "Errors by class"), table(heads, rows, "texts"))
+    chart = charts.over_time(material.run, material.phases, say)
+    heads = [say("Class"), say("Requests"), say("Share"), "HTTP", say("When"), say("Messages, most frequent first")]
+    drawn = figure("chart-errors", chart, say("Errors by class"))
+    return section(say("Errors"), drawn, table(heads, rows, "texts"))
