@@ -59,6 +59,7 @@ def tables() -> Iterator[str]:
         *heading.MEANINGS.values(),
     )
     yield from ("note", "ramp", "steady", "drain", "closed", "kernel", "user", "finished", "late", "lost", "running")
+    yield from ("hostname", "cpus", "platform")
     yield from (text for rule in rules.RULES for text in (rule.says, rule.advice))
     for each in definitions.DEFINITIONS:
         yield from (*each.names, each.text, each.formula, each.of, each.others)

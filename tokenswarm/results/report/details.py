@@ -33,7 +33,7 @@ def details(material: Material) -> str:
         (say("Ended"), escape(ended if run["ended"] else say("{time}, not properly", time=ended))),
         (say("Settling time"), escape(say.again(str(material.phases.settling)))),
         (say("Seed"), "" if run["seed"] is None else escape(run["seed"])),
-        (say("Host"), escape(", ".join(f"{name} {value}" for name, value in run["host"].items()))),
+        (say("Host"), escape(", ".join(f"{say(name)} {value}" for name, value in run["host"].items()))),
         (say("Versions"), escape(versions)),
         (say("Command"), f"<code>{escape(' '.join(run['command']))}</code>" if run["command"] else ""),
         (say("Options"), options),
