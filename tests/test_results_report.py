@@ -205,14 +205,15 @@ def test_the_notebook_runs_as_a_script_and_results_load_no_locust(tmp_path: Path
     directory = maker.write(tmp_path, maker.closed_loop(users=2), maker.boundaries(2, 2, 60, 60), 2)
     script = Path(__file__).parents[1] / "analysis" / "report.py"
     code = (
-        f"import runpy, sys; sys.argv = ['report.py', {str(directory)!r}]; runpy.run_path({str(script)!r});"
-        "print(sorted({'locust', 'gevent'} & set(sys.modules)))"
+        f"import runpy, sys; sys.argv = ['report.py', {str(directory)!r}, '--lang', 'zh']\n"
+        f"try: runpy.run_path({str(script)!r}, run_name='__main__')\n"
+        "except SystemExit as end: print(end.code, sorted({'locust', 'gevent'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=script.parents[1], check=True
     )
-    assert "Verdict: VALID" in done.stdout
-    assert done.stdout.rstrip().endswith("[]")
+    assert "结论：有效" in done.stdout
+    assert done.stdout.rstrip().endswith("0 []")
 
 
 def test_charts_reach_to_the_last_whole_second(tmp_path: Path) -> None:

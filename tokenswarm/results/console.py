@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,31 +11,30 @@ from typing import Any, Final
 import msgspec
 
 from tokenswarm.results import capacity, goals_text, steps_text, wording
+from tokenswarm.results.language import ENGLISH, Language
+from tokenswarm.results.report.heading import METRICS, in_words
 from tokenswarm.results.wording import count, number, plain, share, statistic
 
 WIDTH: Final = 100
-SIMULATOR: Final = (
-    "SIMULATOR: these figures are about tokenswarm's built-in simulator. No real model server was measured."
-)
 ROWS: Final = ("ttft_ms", "ttft_due_ms", "tpot_ms", "itl_ms", "e2e_ms")
 MOST_GROUPS: Final = 10
 COLUMNS: Final = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
-def table(summary: dict[str, Any], report: Path | None = None) -> str:
+def table(summary: dict[str, Any], report: Path | None = None, say: Language = ENGLISH) -> str:
     """The whole summary as lines of text, without a line end at the last. `report`: where report.html lies, if any."""
     blocks = [
-        _title(summary),
-        _verdict(summary),
-        _capacity(summary),
-        _requests(summary),
-        _latency(summary),
-        _throughput(summary),
-        _steps(summary),
-        *_groups(summary),
-        *(aligned(block) if len(block) > 1 else block[0] for block in goals_text.blocks(summary)),
-        _errors(summary),
-        [f"Report  {report}"] if report else [],
+        _title(summary, say),
+        _verdict(summary, say),
+        _capacity(summary, say),
+        _requests(summary, say),
+        _latency(summary, say),
+        _throughput(summary, say),
+        _steps(summary, say),
+        *_groups(summary, say),
+        *(aligned(block) if len(block) > 1 else block[0] for block in goals_text.blocks(summary, say)),
+        _errors(summary, say),
+        [f"{say('Report')}  {report}"] if report else [],
     ]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block)
 
@@ -57,58 +57,66 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _title(summary: dict[str, Any]) -> list[str]:
+def _title(summary: dict[str, Any], say: Language) -> list[str]:
     run = summary["run"]
     target = run["target"]
-    models = ", ".join(plain(model, 60) for model in run["models"]) or "model unknown"
+    models = ", ".join(plain(model, 60) for model in run["models"]) or say("model unknown")
     lines = [
-        f"{plain(run['run_id'])}: {plain(target['host'] or 'target unknown')}, {models}",
-        wording.what_ran(summary),
-        *filter(None, [wording.how_it_ended(summary)]),
+        f"{plain(run['run_id'])}: {plain(target['host'] or say('target unknown'))}, {models}",
+        wording.what_ran(summary, say),
+        *filter(None, [wording.how_it_ended(summary, say)]),
     ]
     if target["simulator"]:
-        bar = "!" * width(SIMULATOR)
-        lines += [bar, SIMULATOR, bar]
+        told = say(
+            "SIMULATOR: these figures are about tokenswarm's built-in simulator. No real model server was measured."
+        )
+        bar = "!" * width(told)
+        lines += [bar, told, bar]
     return lines
 
 
-def _verdict(summary: dict[str, Any]) -> list[str]:
+def _verdict(summary: dict[str, Any], say: Language) -> list[str]:
     verdict = summary["verdict"]
-    lines = [f"Verdict: {verdict['level'].upper()}"]
-    worse = [f"{metric} {level}" for metric, level in verdict["metrics"].items() if level != "valid"]
-    if worse and len(worse) < len(verdict["metrics"]):
-        lines[0] += f" ({', '.join(worse)})"
+    lines = [say("Verdict: {level}", level=say(verdict["level"]).upper())]
+    names = METRICS if say is not ENGLISH else {}
+    metrics = verdict["metrics"].items()
+    worse = [f"{say(names.get(metric, metric))} {say(level)}" for metric, level in metrics if level != "valid"]
+    if worse and len(worse) < len(metrics):
+        lines[0] += say(" ({more})", more=say(", ").join(worse))
     for reason in verdict["reasons"]:
-        lines += _wrapped(f"{plain(reason['text'])}. {plain(reason['advice'])}", f"  {reason['level']:<9}")
+        text, advice = in_words(reason, say)
+        told = say("{said}. {why}", said=plain(text), why=plain(advice))
+        lines += _wrapped(told, _margin(say(reason["level"])))
     for defect in summary["defects"]:
-        lines += _wrapped(plain(defect), f"  {'defect':<9}")
+        lines += _wrapped(plain(say.again(defect)), _margin(say("defect")))
     return lines
 
 
-def _capacity(summary: dict[str, Any]) -> list[str]:
+def _capacity(summary: dict[str, Any], say: Language) -> list[str]:
     found = summary["capacity"]
     if not found:
         return []
     searched = msgspec.convert(found, capacity.Capacity)
-    lines = _wrapped(found["text"], "Capacity: ") + aligned(capacity.table(searched))
+    lines = _wrapped(capacity.in_words(searched, say), say("Capacity: ")) + aligned(capacity.table(searched, say))
     if not searched.headline:
         return lines
-    of = "the level that passed" if searched.passed else "all levels that were tried, since none passed"
-    return [*lines, f"Everything below is of {of}."]
+    if searched.passed:
+        return [*lines, say("Everything below is of the level that passed.")]
+    return [*lines, say("Everything below is of all levels that were tried, since none passed.")]
 
 
-def _requests(summary: dict[str, Any]) -> list[str]:
+def _requests(summary: dict[str, Any], say: Language) -> list[str]:
     requests = summary["requests"]
     names = [name for name, n in requests["all"].items() if n or name in ("due", "ok", "failed")]
-    window = "whole run" if summary["phases"]["whole_run"] else "steady"
-    rows = [["Requests", *names]]
+    window = say("whole run") if summary["phases"]["whole_run"] else say("steady")
+    rows = [[say("Requests"), *map(say, names)]]
     rows.append([f"{window} ({wording.seconds(summary['phases']['seconds'])})", *_counts(requests["cohort"], names)])
-    rows.append(["all", *_counts(requests["all"], names)])
+    rows.append([say("all"), *_counts(requests["all"], names)])
     lines = aligned(rows)
     if requests["unaccounted"]:
-        lines.append(f"{count(requests['unaccounted'])} more were started and have no row")
+        lines.append(say("{n} more were started and have no row.", n=count(requests["unaccounted"])))
     if summary["questions"]:
-        lines.append(wording.questions(summary["questions"]))
+        lines.append(wording.questions(summary["questions"], say))
     return lines
 
 
@@ -116,55 +124,55 @@ def _counts(counts: dict[str, int], names: Sequence[str]) -> list[str]:
     return [count(counts[name]) for name in names]
 
 
-def _latency(summary: dict[str, Any]) -> list[str]:
+def _latency(summary: dict[str, Any], say: Language) -> list[str]:
     shown = wording.shown_latencies(summary)
-    rows = [["Latency in ms", *COLUMNS, "count"]]
+    rows = [[say("Latency in ms"), *map(say, COLUMNS), say("count")]]
     for name in ROWS:
         if name in shown:
             figures = [statistic(shown[name], column) for column in COLUMNS]
-            rows.append([wording.LATENCIES[name], *figures, count(shown[name]["count"])])
+            rows.append([say(wording.LATENCIES[name]), *figures, count(shown[name]["count"])])
     if len(rows) == 1:
-        return ["Latency: nothing was measured"]
+        return [say("Latency: nothing was measured")]
     lines = aligned(rows)
     if any(cell.startswith(wording.UNSURE) for row in rows for cell in row):
-        lines.append(f"{wording.UNSURE} too few requests for this percentile")
+        lines.append(say("~ too few requests for this percentile"))
     return lines
 
 
-def _steps(summary: dict[str, Any]) -> list[str]:
-    rows = steps_text.table(summary)
-    return [*(aligned(rows) if rows else []), *steps_text.left_out(summary)]
+def _steps(summary: dict[str, Any], say: Language) -> list[str]:
+    rows = steps_text.table(summary, say)
+    return [*(aligned(rows) if rows else []), *steps_text.left_out(summary, say)]
 
 
-def _groups(summary: dict[str, Any]) -> list[list[str]]:
+def _groups(summary: dict[str, Any], say: Language) -> list[list[str]]:
     blocks = []
     for kind, groups in summary["groups"].items():
-        rows = [[wording.GROUPS[kind], "due", "ok", "TTFT p50", "p95", "TPOT p50", "e2e p50", "p95"]]
+        rows = [[say(head) for head in (wording.GROUPS[kind], *steps_text.HEAD[1:])]]
         for group in groups[:MOST_GROUPS]:
             ttft, tpot, whole = group["ttft_ms"], group["tpot_ms"], group["e2e_ms"]
             figures = [(ttft, "p50"), (ttft, "p95"), (tpot, "p50"), (whole, "p50"), (whole, "p95")]
             counts = [count(group["due"]), count(group["ok"])]
-            name = plain(wording.group(kind, group["value"]), 36)
+            name = plain(wording.group(kind, group["value"], say), 36)
             rows.append([name, *counts, *(statistic(found, name) for found, name in figures)])
         lines = aligned(rows)
         if len(groups) > MOST_GROUPS:
-            lines.append(f"and {len(groups) - MOST_GROUPS} more in the report")
+            lines.append(say("and {n} more in the report", n=len(groups) - MOST_GROUPS))
         blocks.append(lines)
     return blocks
 
 
-def _throughput(summary: dict[str, Any]) -> list[str]:
+def _throughput(summary: dict[str, Any], say: Language) -> list[str]:
     rates, load = summary["throughput"], summary["concurrency"]
-    estimate = " (estimate)" if summary["tokens"]["estimated"] else ""
-    rows = [["Throughput", "per s", "per s and user", "peak second"]]
+    estimated = summary["tokens"]["estimated"]
+    rows = [[say("Throughput"), say("per s"), say("per s and user"), say("peak second")]]
     for name, label in (
-        ("requests_per_s", "requests (ok)"),
-        ("inputs_per_s", "inputs embedded"),
-        ("output_tokens_per_s", f"output tokens{estimate}"),
-        ("input_tokens_per_s", "input tokens"),
-        ("total_tokens_per_s", "all tokens"),
-        ("characters_per_s", "characters"),
-        ("chunks_per_s", "chunks"),
+        ("requests_per_s", say("requests (ok)")),
+        ("inputs_per_s", say("inputs embedded")),
+        ("output_tokens_per_s", say("output tokens (estimate)" if estimated else "output tokens")),
+        ("input_tokens_per_s", say("input tokens")),
+        ("total_tokens_per_s", say("all tokens")),
+        ("characters_per_s", say("characters")),
+        ("chunks_per_s", say("chunks")),
     ):
         if rates[name] is not None:
             per_user = rates.get(f"{name}_per_user")
@@ -172,20 +180,22 @@ def _throughput(summary: dict[str, Any]) -> list[str]:
             rows.append([label, *("" if v is None else number(v) for v in (rates[name], per_user, peak))])
     lines = aligned(rows)
     if load["in_flight"] is not None:
-        asked = "" if load["users"] is None else f" of {wording.users(load['users'])} users ({share(load['share'])})"
-        lines.append(f"Concurrency: {number(load['in_flight'])} requests in flight on average{asked}")
+        told = say("Concurrency: {n} requests in flight on average", n=number(load["in_flight"]))
+        if load["users"] is not None:
+            told += say(" of {n} users ({share})", n=wording.users(load["users"]), share=share(load["share"]))
+        lines.append(told)
     tokens = summary["tokens"]
     if tokens["prompts"]:
-        lines += _wrapped(wording.prompts(tokens["prompts"]), "Prompts: ")
+        lines += _wrapped(wording.prompts(tokens["prompts"], say), say("Prompts: "))
     if tokens["prefixes"]:
-        lines += _wrapped(wording.prefixes(tokens["prefixes"]), "Prefixes: ")
+        lines += _wrapped(wording.prefixes(tokens["prefixes"], say), say("Prefixes: "))
     return lines
 
 
-def _errors(summary: dict[str, Any]) -> list[str]:
+def _errors(summary: dict[str, Any], say: Language) -> list[str]:
     if not summary["errors"]:
         return []
-    rows = [["Errors of the whole run", "count", "share", ""]]
+    rows = [[say("Errors of the whole run"), say("count"), say("share"), ""]]
     lines = aligned(
         rows + [[plain(e["class"], 40), count(e["count"]), share(e["share"]), ""] for e in summary["errors"]]
     )
@@ -195,12 +205,19 @@ def _errors(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _margin(word: str) -> str:
+    return "  " + word + " " * max(1, 9 - width(word))
+
+
+# What a line may end behind: a word, and each wide character, with the marks that close a part of a sentence.
+_PIECE: Final = re.compile(r" *(?:[\u2e80-\uffef]|[^ \u2e80-\uffef]+)[，。；：、）]*")
+
+
 def _wrapped(text: str, head: str) -> list[str]:
     lines, line = [], ""
-    for word in text.split(" "):
-        if line and width(line) + 1 + width(word) > WIDTH - len(head):
+    for piece in _PIECE.findall(text):
+        if line and width(line) + width(piece) > WIDTH - width(head):
             lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return [(head if index == 0 else " " * len(head)) + text for index, text in enumerate([*lines, line])]
+            line = ""
+        line += piece if line else piece.lstrip()
+    return [(head if index == 0 else " " * width(head)) + text for index, text in enumerate([*lines, line])]

@@ -19,11 +19,12 @@ REPORT_FILE: Final = "report.html"
 
 @dataclass(frozen=True)
 class Written:
-    """Where the results lie; `report` is None if none was asked for."""
+    """Where the results lie; `report` is None if none was asked for. `say`: its language."""
 
     summary: dict[str, Any]
     summary_path: Path
     report: Path | None
+    say: Language = ENGLISH
 
 
 def write(run: read.Run | str | Path, *, html: bool = True, language: str | None = None) -> Written:
@@ -44,7 +45,7 @@ def write(run: read.Run | str | Path, *, html: bool = True, language: str | None
             summarise.write_atomically(report, render(run, summary, say).encode("utf-8"))
     except OSError as error:
         raise RunDirectoryError(f"cannot write into {run.path}: {error.strerror or error}") from error
-    return Written(summary, summary_path, report)
+    return Written(summary, summary_path, report, say)
 
 
 def language_of(run: read.Run, asked: str | None = None) -> Language:

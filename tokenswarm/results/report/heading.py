@@ -11,7 +11,8 @@ from tokenswarm.results.page import escape, section
 from tokenswarm.results.report.load import output_tokens
 from tokenswarm.results.report.material import Material, title
 from tokenswarm.results.wording import count, number, plain, share, statistic
-from tokenswarm.verdict import Measured, in_words
+from tokenswarm.verdict import Measured
+from tokenswarm.verdict import in_words as verdict_in_words
 
 MEANINGS: Final = {
     "valid": "the figures can be relied on",
@@ -80,12 +81,17 @@ def reasons(material: Material) -> str:
     return section(say("Why this verdict"), f'<ul class="reasons">{listed}</ul>' if listed else "")
 
 
+def in_words(reason: dict[str, Any], say: Language) -> tuple[str, str]:
+    """What a rule found, and what to do about it. In English that is what the summary says."""
+    if say is ENGLISH:
+        return reason["text"], reason["advice"]
+    rule, subject = rules.BY_NAME[reason["rule"]], say.again(reason["subject"])
+    measured = Measured(rule=rule.name, value=reason["value"], absolute=reason["absolute"], subject=subject)
+    return verdict_in_words(rule, measured, reason["level"], reason["threshold"], say)
+
+
 def _reason(reason: dict[str, Any], say: Language) -> str:
-    text, advice = reason["text"], reason["advice"]
-    if say is not ENGLISH:
-        rule, subject = rules.BY_NAME[reason["rule"]], say.again(reason["subject"])
-        measured = Measured(rule=rule.name, value=reason["value"], absolute=reason["absolute"], subject=subject)
-        text, advice = in_words(rule, measured, reason["level"], reason["threshold"], say)
+    text, advice = in_words(reason, say)
     return (
         f'<li><span class="level {escape(reason["level"])}">{escape(say(reason["level"]))}</span>'
         f'<span>{escape(text)}</span><span class="advice">{escape(advice)}</span></li>'
