@@ -257,13 +257,13 @@ def test_a_user_that_gives_up_makes_a_cancelled_row(tmp_path: Path) -> None:
 
 
 def test_the_embedded_simulator_is_said_loudly_and_ends_with_the_run(tmp_path: Path) -> None:
-    with locust(tmp_path, "--headless", "-u", "2", "-t", "2s") as run:
+    with locust(tmp_path, "--headless", "-u", "2", "-t", "2s", "--lang", "zh") as run:
         assert run.wait() == 0, run.output
     manifest = run.json("run.json")
     assert manifest["target"]["simulator"] is True
     assert manifest["target"]["host"].endswith("/simulator")
-    assert "SIMULATOR" in run.output
-    assert "simulator" in (run.run_dir / "report.html").read_text().lower()
+    assert "模拟器：以下数字来自" in run.output, "in the language that was asked for"
+    assert "<strong>模拟器</strong>" in (run.run_dir / "report.html").read_text()
     assert {row["status"] for row in run.rows()} == {"ok"}
     port = manifest["target"]["host"].rsplit(":", 1)[1].split("/")[0]
     assert not listens(int(port))
