@@ -37,7 +37,7 @@
       layout.width = width;
       layout.autosize = !width;
       window.Plotly.react(chart.element, chart.figure.data, layout,
-        {responsive: !width, displaylogo: false, displayModeBar: false});
+        {responsive: !width, displaylogo: false, displayModeBar: false, showTips: false});
     });
   }
   document.querySelectorAll("figure[data-chart]").forEach(function (element) {
