@@ -102,3 +102,11 @@ def test_a_translation_has_the_places_of_its_text() -> None:
     for text, translated in [*chinese.CATALOGUE.items(), *chinese.RECORDED.items()]:
         assert sorted(PLACE.findall(text)) == sorted(PLACE.findall(translated)), text
         assert translated.strip(), text
+
+
+def test_a_text_has_one_translation() -> None:
+    parts = [getattr(chinese, name).TEXTS for name in sorted(vars(chinese)) if hasattr(getattr(chinese, name), "TEXTS")]
+    said_twice = [
+        text for text in chinese.CATALOGUE if sum(text in part for part in parts if part is not chinese.RECORDED) > 1
+    ]
+    assert not said_twice
