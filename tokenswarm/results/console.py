@@ -30,6 +30,7 @@ def table(summary: dict[str, Any], report: Path | None = None) -> str:
         _requests(summary),
         _latency(summary),
         _throughput(summary),
+        _energy(summary),
         _steps(summary),
         *_groups(summary),
         *(aligned(block) if len(block) > 1 else block[0] for block in goals_text.blocks(summary)),
@@ -180,6 +181,21 @@ def _throughput(summary: dict[str, Any]) -> list[str]:
     if tokens["prefixes"]:
         lines += _wrapped(wording.prefixes(tokens["prefixes"]), "Prefixes: ")
     return lines
+
+
+def _energy(summary: dict[str, Any]) -> list[str]:
+    found = summary["energy"]
+    if found is None:
+        return []
+    used, cards = found["all"], len(found["gpus"])
+    per_token, net = used["joules_per_output_token"], used["net_joules_per_output_token"]
+    if per_token is None:
+        why = plain(found["notes"][0], 300) if found["notes"] else "no output token came"
+        text = f"unknown. {why}"
+    else:
+        text = f"{number(per_token)} J per output token" + ("" if net is None else f", {number(net)} J net of idle")
+        text += f"; {number(used['watts'])} W on average"
+    return _wrapped(text, f"Energy ({found['scope']}, {cards} GPU{'s' if cards > 1 else ''}): ")
 
 
 def _errors(summary: dict[str, Any]) -> list[str]:
