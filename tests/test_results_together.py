@@ -159,7 +159,7 @@ def test_energy_is_in_summary_console_and_report(tmp_path: Path) -> None:
     assert line == (
         f"Energy (GPU boards only, 2 GPUs): {used['joules_per_output_token']:.2f} J per output token; 400 W on average"
     )
-    text = report.render(run, summary, [contents.energy])
+    text = report.render(run, summary, parts=[contents.energy])
     assert "J per output token" in text
     assert "energy_joules_total" in text
     assert "J per output token, net of idle" not in text, "nobody knows what they use when idle"
@@ -174,7 +174,7 @@ def test_unknown_energy_says_why(tmp_path: Path) -> None:
     summary = summarise.summarise(read.load(directory))
     (line,) = [line for line in console.table(summary).splitlines() if line.startswith("Energy")]
     assert "unknown. The energy of gpu1/gpu0 is unknown" in line
-    assert "unknown</td>" in report.render(read.load(directory), summary, [contents.energy])
+    assert "unknown</td>" in report.render(read.load(directory), summary, parts=[contents.energy])
 
 
 # Distributions
@@ -200,7 +200,7 @@ def test_four_latencies_are_drawn_alike_and_none_that_was_not_measured(tmp_path:
         record.ttft_ms = record.tpot_ms = None
 
     streamed = read.load(maker.write(tmp_path / "a", maker.closed_loop(e2e=2.0), maker.boundaries(10, 2, 60, 62)))
-    text = report.render(streamed, summarise.summarise(streamed), [contents.distributions])
+    text = report.render(streamed, summarise.summarise(streamed), parts=[contents.distributions])
     assert [name for name in ("ttft", "tpot", "itl", "e2e") if f'id="chart-{name}_ms"' in text] == [
         "ttft",
         "tpot",
@@ -210,5 +210,5 @@ def test_four_latencies_are_drawn_alike_and_none_that_was_not_measured(tmp_path:
     maker.write(tmp_path / "b", maker.closed_loop(e2e=2.0, change=whole), maker.boundaries(10, 2, 60, 62), itl_ms=0)
     (tmp_path / "b" / "intervals.jsonl").unlink()
     unstreamed = read.load(tmp_path / "b")
-    text = report.render(unstreamed, summarise.summarise(unstreamed), [contents.distributions])
+    text = report.render(unstreamed, summarise.summarise(unstreamed), parts=[contents.distributions])
     assert [name for name in ("ttft", "tpot", "itl", "e2e") if f'id="chart-{name}_ms"' in text] == ["e2e"]

@@ -54,6 +54,8 @@ class Names:
             yield from (f"{histogram}_sum", f"{histogram}_count")
 
 
+SIMULATOR: Final = "simulator"
+
 SERVERS: Final = (
     Names(
         "vLLM",
@@ -118,7 +120,7 @@ SERVERS: Final = (
         ttft=("litellm_llm_api_time_to_first_token_metric",),
     ),
     Names(
-        "tokenswarm's simulator",
+        SIMULATOR,
         running=("simulator_requests_running",),
         waiting=("simulator_requests_waiting",),
         kv_cache=("simulator_kv_cache_usage_ratio",),

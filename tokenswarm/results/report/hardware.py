@@ -99,7 +99,7 @@ def energy(material: Material) -> str:
         if name == "joules" or any(one[name] is not None for one in columns)
     ]
     heads = ["", *(_head(one, one is found["all"], material) for one in columns)]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in found["notes"])
+    notes = "".join(f"<li>{escape(say.again(note))}</li>" for note in found["notes"])
     about = say("GPU boards only, all that were sampled, idle ones too: no hosts, no switches, no cooling.")
     return section(
         say("Energy"),
@@ -116,7 +116,7 @@ def _methods(found: dict[str, Any], material: Material) -> Iterator[tuple[str, s
     names = ", ".join(plain(gpu["name"], 40) for gpu in found["gpus"][:16])
     yield say("GPUs"), escape(f"{len(found['gpus'])}: {names}")
     if methods:
-        yield say("Taken from"), escape(", ".join(methods))
+        yield say("Taken from"), ", ".join(f"<code>{escape(method)}</code>" for method in methods)
     if found["idle_watts"] is not None:
         idle = number(found["idle_watts"])
         measured = say("{watts} W together, measured before the load", watts=idle)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenswarm.results.page import escape, section, table
 from tokenswarm.results.report.material import Material
+from tokenswarm.results.server_names import SIMULATOR
 from tokenswarm.results.wording import UNKNOWN, count, number, plain, share
 
 
@@ -20,7 +21,8 @@ def server(material: Material) -> str:
     heads = [""]
     for one in columns:
         name = one.get("source")
-        heads.append(escape(plain(f"{one['server']}, {name}", 60)) if name else say("all together"))
+        kind = say("built-in simulator") if one.get("server") == SIMULATOR else one.get("server")
+        heads.append(escape(plain(f"{kind}, {name}", 60)) if name else say("all together"))
     heads.append(say("measured from here"))
     gone = sum(one["unanswered"] for one in found["sources"])
     note = say("From the server's own page, between the pages nearest to the window's edges; ours of the same seconds.")
