@@ -48,7 +48,18 @@ class Crowd:
 @pytest.fixture(scope="module")
 def crowd(server: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
     before = {name: server.counter(name) for name in COUNTERS}
-    options = ("-u", str(USERS), "-r", str(USERS), "-t", "4s", "--output-tokens", str(ASKED))
+    options = (
+        "-u",
+        str(USERS),
+        "-r",
+        str(USERS),
+        "-t",
+        "4s",
+        "--output-tokens",
+        str(ASKED),
+        "--server-metrics",
+        "target",
+    )
     # A few of the bundled prompts may not fit the context: then Locust's exit code is 1.
     run = headless(tmp_path_factory.mktemp("crowd"), server.url, *options, exit_code=None)
     return Crowd(run, {name: server.counter(name) - before[name] for name in COUNTERS})
@@ -78,6 +89,15 @@ def test_tokens_are_those_that_the_server_counted(server: LlamaServer, crowd: Cr
     computed, cached = (crowd.growth[f"prompt_tokens_{kind}total"] for kind in ("", "cached_"))
     assert computed + cached == prompts + check["prompt_tokens"], "one row for each request that the server ran"
     assert sum(int(row["cached_tokens"]) for row in ok) <= cached
+
+
+def test_its_own_page_is_understood_and_bears_its_usage_out(crowd: Crowd) -> None:
+    summary = crowd.run.json("summary.json")
+    (page,) = summary["server"]["sources"]
+    assert page["server"] == "llama.cpp"
+    assert 0 < page["running"]["max"] <= SLOTS < page["running"]["max"] + page["waiting"]["max"] <= USERS + 1
+    assert page["output_tokens"] > 0
+    assert "usage_against_counter" not in {reason["rule"] for reason in summary["verdict"]["reasons"]}
 
 
 def test_waiting_for_a_slot_shows_in_ttft(crowd: Crowd) -> None:

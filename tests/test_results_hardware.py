@@ -69,7 +69,7 @@ def test_the_report_shows_what_was_told_as_text(tmp_path: Path) -> None:
     line = sample(20, "<script>alert(1)</script>", "cpu_busy_ratio", 0.5, 0.5, 0.75)
     run = read.load(made(tmp_path, line, sample(21, "host", "cpu_busy_ratio", 0.25)))
     page = report.render(run, summarise.summarise(run))
-    assert "chart-hardware" in page
+    assert "chart-together" in page
     assert "CPU, %" in page
     assert "<script>alert(1)" not in page
 
@@ -78,7 +78,7 @@ def test_without_samples_there_is_no_section(tmp_path: Path) -> None:
     run = read.load(maker.write(tmp_path, maker.closed_loop(), maker.boundaries(10, 2, 60, 60)))
     summary = summarise.summarise(run)
     assert summary["hardware"] == []
-    assert "chart-hardware" not in report.render(run, summary)
+    assert "chart-together" not in report.render(run, summary)
 
 
 def test_gpus_go_by_their_index_and_by_uuid_where_it_is_not_unique() -> None:

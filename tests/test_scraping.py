@@ -214,6 +214,7 @@ def test_the_servers_own_page_agrees_with_our_rows(quick_simulator: Running, tmp
     assert about["start"]["time"] <= times[0] < times[-1] <= about["end"]["time"] + 5
     (state,) = about["scraped"]
     assert (state["file"], state["failures"], state["lines"]) == (SERVER_METRICS, 0, len(rows))
+    assert run.json("summary.json")["server"]["sources"][0]["server"] == "simulator"
 
 
 def exporter_process(port: str) -> subprocess.Popen[bytes]:

@@ -289,6 +289,14 @@ RULES: Final[tuple[Rule, ...]] = (
         degraded=0.01,
     ),
     Rule(
+        name="usage_against_counter",
+        metrics=(TPOT, THROUGHPUT),
+        says="the server's own counter of generated tokens is {value} off its usage ({subject})",
+        advice="If it counted more, somebody else used the server, or its usage leaves tokens out. If it counted "
+        "fewer, the page is not that of every server (--server-metrics), or usage tells too many.",
+        degraded=0.02,
+    ),
+    Rule(
         name="user_clock",
         metrics=(TTFT, ITL, TPOT),
         says="{value} of the requests were timed by the client's own clock, not the kernel's",

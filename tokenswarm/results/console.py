@@ -30,6 +30,7 @@ def table(summary: dict[str, Any], report: Path | None = None, say: Language = E
         _requests(summary, say),
         _latency(summary, say),
         _throughput(summary, say),
+        _energy(summary, say),
         _steps(summary, say),
         *_groups(summary, say),
         *(aligned(block) if len(block) > 1 else block[0] for block in goals_text.blocks(summary, say)),
@@ -190,6 +191,22 @@ def _throughput(summary: dict[str, Any], say: Language) -> list[str]:
     if tokens["prefixes"]:
         lines += _wrapped(wording.prefixes(tokens["prefixes"], say), say("Prefixes: "))
     return lines
+
+
+def _energy(summary: dict[str, Any], say: Language) -> list[str]:
+    found = summary["energy"]
+    if found is None:
+        return []
+    used, cards = found["all"], count(len(found["gpus"]))
+    per_token, net = used["joules_per_output_token"], used["net_joules_per_output_token"]
+    if per_token is None:
+        why = plain(found["notes"][0], 300) if found["notes"] else say("no output token came")
+        text = say("unknown. {why}", why=why)
+    else:
+        told = [say("{joules} J per output token", joules=number(per_token))]
+        told += [] if net is None else [say("{joules} J net of idle", joules=number(net))]
+        text = "; ".join([*told, say("{watts} W on average", watts=number(used["watts"]))])
+    return _wrapped(text, say("Energy (GPU boards only, GPUs: {n}): ", n=cards))
 
 
 def _errors(summary: dict[str, Any], say: Language) -> list[str]:

@@ -94,6 +94,12 @@ def figures(run: Run, phases: Phases, wish: Wish = Wish(), samples: pd.DataFrame
     }
 
 
+def of_run(run: Run, phases: Phases) -> dict[str, Any] | None:
+    """The figures of all GPUs that were sampled; None without any."""
+    found = figures(run, phases)
+    return found if found["gpus"] else None
+
+
 def gpus(run: Run, samples: pd.DataFrame, asked: Sequence[str]) -> list[Gpu]:
     """Those that were asked for, or all that are known: from run.json, and by having energy or power. One that was
     asked for and is not known is in it, without readings. Raises AnalysisError."""

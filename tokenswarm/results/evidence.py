@@ -10,7 +10,7 @@ import pandas as pd
 
 from tokenswarm import ending
 from tokenswarm.record import CANCELLED, one_line
-from tokenswarm.results import client_evidence, flow, steadiness
+from tokenswarm.results import client_evidence, flow, server, steadiness
 from tokenswarm.results.distribution import PERCENTILES, unsure
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -33,6 +33,8 @@ OF_ANSWERS: Final = (
 )
 HIDDEN_TOKENS: Final = 16
 """The end of the text and its like are tokens without a character."""
+CHECKED_TOKENS: Final = 64
+"""What the check before a run, and whoever looks whether the server is alive, may have had generated."""
 
 
 def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
@@ -55,6 +57,7 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield from _steadiness(run, phases)
     yield from _answers(run, ok)
     yield from _usage(ok)
+    yield from _server_counter(run)
     load_is_known = _open_loop(run) or _never_idle(run, phases, cohort)
     yield from client_evidence.collect(run, phases, summary["client"], load_is_known)
 
@@ -207,7 +210,7 @@ def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
 
 
 def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
-    """The server's usage against what came. Here belongs its counter of generated tokens, too, once that is scraped."""
+    """The server's usage against what came."""
     streamed = ok[(ok["chunks"] > 0) & (ok["token_source"] != "")]
     told = streamed[streamed["token_source"] == "usage"]
     if len(told):
@@ -220,6 +223,18 @@ def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
     if len(streamed):
         none_of_it = (streamed["token_source"] != "usage") & streamed["input_tokens"].notna()
         yield Measured(rule="usage_zero", value=float(none_of_it.mean()))
+
+
+def _server_counter(run: Run) -> Iterator[Measured]:
+    """The server's counter of generated tokens against its usage, of the whole run."""
+    if (found := server.generated(run)) is None:
+        return
+    far = max(found.least - found.made, found.made - found.most, 0.0)
+    told = found.least if found.made < found.least else found.most
+    if told > 0:
+        share = far / told if far > found.unsure + CHECKED_TOKENS else 0.0
+        subject = f"{found.made:,.0f} tokens against {told:,.0f}"
+        yield Measured(rule="usage_against_counter", value=share, subject=subject)
 
 
 def _length_was_fixed(run: Run, rows: pd.DataFrame) -> pd.Series[bool]:

@@ -53,7 +53,7 @@ def read(directory: Path, defects: list[str], wanted: Wanted = KEPT.__contains__
 
 def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
     """Each metric of each device: mean of the samples' means, lowest, highest reading, standard
-    deviation, in the units of SHOWN; `samples` tells how many carry them."""
+    deviation, median and p95 of the means, in the units of SHOWN; `samples` tells how many carry them."""
     found = []
     samples = samples[samples["metric"].isin(list(SHOWN))]
     for (host, device, metric), group in samples.groupby(["host", "device", "metric"], sort=True, observed=True):
@@ -71,6 +71,8 @@ def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
                 "min": float(means.min()),
                 "max": float(most.max()),
                 "std": float(means.std(ddof=1)) if len(means) > 1 else None,
+                "p50": float(means.quantile(0.5)),
+                "p95": float(means.quantile(0.95)),
                 "samples": len(group),
             }
         )

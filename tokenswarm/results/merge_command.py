@@ -156,7 +156,7 @@ def merged(given: str, asked: argparse.Namespace) -> Merged:
         run = read.load(given)
         defects[:0] = run.defects
         own = hardware.read(run.path, [], wanted) if asked.also else run.hardware[run.hardware["metric"].map(wanted)]
-        server = server_metrics.read(run.path, defects, _wanted(asked.also, server_metrics.MAIN))
+        server = server_metrics.read(run.path, [], _wanted(asked.also, server_metrics.MAIN))
         table = merge.timeline(run, asked.every, _together([own, *more]), server, defects)
         default, name = run.path / FILE, run.name
     defects.extend(_not_in_it(asked.hardware, more, table))

@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.results import hardware, rows
+from tokenswarm.results import hardware, rows, server_metrics
 from tokenswarm.results.capacity import Capacity
 
 RUN_FILE: Final = "run.json"
@@ -165,9 +165,9 @@ class Run:
     """A run directory in memory.
 
     `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), text as str
-    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` is as
-    `hardware.read` has it. `ended`: run.json tells of a proper end. `rows_damaged` counts rows that were there but
-    unreadable.
+    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` and
+    `server` (the model server's own page) are as `hardware.read` and `server_metrics.read` have them. `ended`: run.json
+    tells of a proper end. `rows_damaged` counts rows that were there but unreadable.
     """
 
     path: Path
@@ -175,6 +175,7 @@ class Run:
     rows: pd.DataFrame
     intervals: pd.DataFrame
     hardware: pd.DataFrame
+    server: pd.DataFrame
     defects: list[str] = field(default_factory=list)
     ended: bool = True
     rows_damaged: int = 0
@@ -210,6 +211,7 @@ def load(directory: str | Path) -> Run:
         requests,
         intervals,
         hardware.read(path, defects),
+        server_metrics.read(path, defects),
         defects,
         ended=info.end is not None,
         rows_damaged=damaged,

@@ -11,48 +11,19 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import long_csv, whole_lines
-from tokenswarm.results.flow import Floats, column
+from tokenswarm.results import long_csv, server_names, whole_lines
+from tokenswarm.results.distribution import Floats
 from tokenswarm.results.long_csv import Layout, Wanted
 
 FILE: Final = "server_metrics.csv"
 LAYOUT: Final = Layout(("source", "metric", "labels"))
 UP: Final = "up"
 
-MAIN: Final = frozenset(
-    {
-        "vllm:num_requests_running",
-        "vllm:num_requests_waiting",
-        "vllm:kv_cache_usage_perc",
-        "vllm:gpu_cache_usage_perc",
-        "vllm:num_preemptions_total",
-        "vllm:prompt_tokens_total",
-        "vllm:generation_tokens_total",
-        "vllm:prefix_cache_queries_total",
-        "vllm:prefix_cache_hits_total",
-        "sglang:num_running_reqs",
-        "sglang:num_queue_reqs",
-        "sglang:token_usage",
-        "sglang:cache_hit_rate",
-        "sglang:gen_throughput",
-        "tgi_batch_current_size",
-        "tgi_queue_size",
-        "llamacpp:requests_processing",
-        "llamacpp:requests_deferred",
-        "llamacpp:kv_cache_usage_ratio",
-        "llamacpp:prompt_tokens_total",
-        "llamacpp:tokens_predicted_total",
-        "simulator_requests_running",
-        "simulator_requests_waiting",
-        "simulator_kv_cache_usage_ratio",
-        "simulator_prompt_tokens_total",
-        "simulator_generation_tokens_total",
-    }
-)
-"""Running, waiting, KV cache and tokens, as the servers call them."""
+MAIN: Final = server_names.LEVELS | {"sglang:gen_throughput"}
+"""Running, waiting, KV cache, tokens and the like, as the servers call them."""
 
 
-def read(directory: Path, defects: list[str], wanted: Wanted = MAIN.__contains__) -> pd.DataFrame:
+def read(directory: Path, defects: list[str], wanted: Wanted = server_names.ALL.__contains__) -> pd.DataFrame:
     """The lines of the metrics that are wanted, and those of `up`; empty without the file."""
     lines = whole_lines.opened(directory / FILE, defects, needed=False)
     if lines is None:
@@ -81,15 +52,15 @@ def series(lines: pd.DataFrame) -> Iterator[Series]:
     """
     for source, of_source in lines.groupby("source", observed=True, sort=True):
         asked = of_source[of_source["metric"] == UP].sort_values("time", kind="stable")
-        there = column(asked, "value") == 1
-        times = column(asked, "time")[there]
+        there = _numbers(asked, "value") == 1
+        times = _numbers(asked, "time")[there]
         failures = np.cumsum(~there)[there].astype(np.float64)
         others = of_source[of_source["metric"] != UP]
         several = others.groupby("metric", observed=True)["labels"].nunique()
         for (metric, labels), group in others.groupby(["metric", "labels"], observed=True, sort=True):
             group = group.sort_values("time", kind="stable")
-            at = np.searchsorted(column(group, "time"), times, side="right") - 1
-            values = np.where(at < 0, np.nan, column(group, "value")[np.maximum(at, 0)])
+            at = np.searchsorted(_numbers(group, "time"), times, side="right") - 1
+            values = np.where(at < 0, np.nan, _numbers(group, "value")[np.maximum(at, 0)])
             told = f"{{{labels}}}" if several[str(metric)] > 1 else ""
             yield Series(short(str(source)), str(metric), told, times, values, failures)
 
@@ -98,3 +69,8 @@ def short(source: str) -> str:
     """`server:8000` for http://server:8000/metrics."""
     parts = urlsplit(source)
     return (parts.netloc + parts.path.removesuffix("/metrics")) or source
+
+
+def _numbers(lines: pd.DataFrame, name: str) -> Floats:
+    found: Floats = lines[name].to_numpy(dtype=np.float64)
+    return found

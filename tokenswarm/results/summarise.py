@@ -17,7 +17,20 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import breakdown, capacity, client, distribution, evidence, flow, goals, hardware
+from tokenswarm.results import (
+    against,
+    breakdown,
+    capacity,
+    client,
+    distribution,
+    energy,
+    evidence,
+    flow,
+    goals,
+    gpus,
+    hardware,
+    server,
+)
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -65,7 +78,12 @@ def summarise(run: Run) -> dict[str, Any]:
         "slo": goals.objectives(run, cohort, defects),
         "goodput": goals.goodput(run, cohort, phases.seconds, defects),
         "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
+        "gpus": gpus.together(run.hardware, phases),
+        "energy": energy.of_run(run, phases),
+        "against": against.figures(run, phases),
+        "server": server.figures(run, phases, flows),
     }
+    summary["per_gpu"] = gpus.served(len(summary["energy"]["gpus"]) if summary["energy"] else 0, summary["throughput"])
     if phases.note:
         defects.append(phases.note)
     summary["windows"] = _windows(run, phases, due, flows, summary)

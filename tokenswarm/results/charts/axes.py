@@ -69,6 +69,17 @@ def seconds_axis(phases: Phases, say: Language = ENGLISH) -> Figure:
     return {"title": {"text": say("seconds since the start")}, "range": [0, round(phases.end - phases.start, 3)]}
 
 
+def value_axis(title: str, values: Floats, wide: bool) -> Figure:
+    """An axis of values that were measured: from 0, or logarithmic where they are spread `wide`."""
+    axis: Figure = {"title": {"text": title}, "exponentformat": "none", "separatethousands": True}
+    if not wide:
+        return axis | {"rangemode": "tozero"}
+    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+    each = (1, 2, 5) if high - low <= 3 else (1,)
+    ticks = [step * 10.0**power for power in range(int(low), int(high) + 1) for step in each]
+    return axis | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}
+
+
 def shades(phases: Phases, say: Language = ENGLISH) -> Figure:
     length = phases.end - phases.start
     shapes, labels = [], []

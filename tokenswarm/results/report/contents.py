@@ -6,16 +6,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from tokenswarm.results.report.against import against
 from tokenswarm.results.report.client import client
 from tokenswarm.results.report.details import details, reading
+from tokenswarm.results.report.distributions import distributions
 from tokenswarm.results.report.goals import capacity, goals
 from tokenswarm.results.report.groups import groups
-from tokenswarm.results.report.hardware import hardware
+from tokenswarm.results.report.hardware import energy, hardware, together
 from tokenswarm.results.report.heading import cards, defects, heading, reasons, verdict
-from tokenswarm.results.report.latency import distributions, percentiles
+from tokenswarm.results.report.latency import percentiles
 from tokenswarm.results.report.load import over_time, steps, throughput
 from tokenswarm.results.report.material import Section
 from tokenswarm.results.report.requests import counts, errors
+from tokenswarm.results.report.server import server
 from tokenswarm.results.report.workers import workers
 
 FIRST_SCREEN: Final[tuple[Section, ...]] = (heading, verdict, cards)
@@ -30,12 +33,16 @@ SECTIONS: Final[tuple[Section, ...]] = (
     percentiles,
     distributions,
     over_time,
+    together,
+    against,
     throughput,
     steps,
     groups,
     counts,
     errors,
+    server,
     hardware,
+    energy,
     client,
     workers,
     details,

@@ -1,16 +1,12 @@
-"""The report's latencies: the table of percentiles, and distributions."""
+"""The report's latencies: the table of percentiles."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tokenswarm.results import wording
-from tokenswarm.results.charts import latency as charts
-from tokenswarm.results.charts.axes import BLUE, TEAL
-from tokenswarm.results.flow import column
 from tokenswarm.results.language import Language
-from tokenswarm.results.page import escape, figure, section, table
-from tokenswarm.results.phases import intended
+from tokenswarm.results.page import escape, section, table
 from tokenswarm.results.report.material import Material, marked
 from tokenswarm.results.wording import STATISTICS, count, statistic
 
@@ -42,16 +38,3 @@ def _named(name: str, say: Language) -> str:
 
 def _statistic(found: dict[str, Any] | None, name: str, say: Language) -> str:
     return marked(statistic(found, name), say)
-
-
-def distributions(material: Material) -> str:
-    cohort = material.run.rows[material.phases.contain(intended(material.run))]
-    ok = cohort[cohort["status"] == "ok"]
-    drawn, say = [], material.say
-    for name, rows, colour in (("ttft_ms", cohort, BLUE), ("tpot_ms", ok, TEAL)):
-        label = say(wording.LATENCIES[name])
-        chart = charts.distribution(column(rows, name), material.summary["latency"][name], label, colour, say)
-        n = count(int(rows[name].notna().sum()))
-        drawn.append(figure(f"chart-{name}", chart, say("{label} of {n} requests", label=label, n=n)))
-    inside = "".join(drawn)
-    return section(say("Distributions"), f'<div class="pair">{inside}</div>' if inside else "")

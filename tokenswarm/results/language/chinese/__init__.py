@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenswarm.results.language.chinese import charts, console, definitions, recorded, report, verdict
+from tokenswarm.results.language.chinese import against, charts, console, definitions, recorded, report, verdict
 
 CATALOGUE: Final[Mapping[str, str]] = {
     **report.TEXTS,
@@ -13,7 +13,8 @@ CATALOGUE: Final[Mapping[str, str]] = {
     **charts.TEXTS,
     **definitions.TEXTS,
     **verdict.TEXTS,
+    **against.TEXTS,
 }
 """Of the report."""
-RECORDED: Final[Mapping[str, str]] = recorded.TEXTS
+RECORDED: Final[Mapping[str, str]] = {**recorded.TEXTS, **against.RECORDED}
 """Of sentences in summary.json, which has them in English, their places filled."""
