@@ -17,7 +17,8 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import breakdown, capacity, client, distribution, evidence, flow, goals, hardware
+from tokenswarm.results import breakdown, by_worker, capacity, client, distribution, evidence, first_errors, flow, goals
+from tokenswarm.results import hardware, slowest, stalls, turns
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -53,14 +54,18 @@ def summarise(run: Run) -> dict[str, Any]:
         "phases": _phases(phases),
         "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
         "questions": breakdown.questions(run.rows),
-        "errors": _errors(run, cohort, phases),
+        "errors": first_errors.added(_errors(run, cohort, phases), run.rows, phases),
         "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
         "throughput": throughput(run, phases, cohort, flows),
         "concurrency": concurrency(run, phases, flows),
         "tokens": _tokens(run, cohort),
         "client": client.figures(run, phases, cohort, defects),
         "windows": [],
-        "groups": breakdown.groups(cohort),
+        "groups": breakdown.groups(cohort) | by_worker.group(run, phases, cohort),
+        "workers_apart": by_worker.apart(cohort),
+        "slowest": slowest.figures(run, phases, cohort),
+        "stalls": stalls.figures(run, phases),
+        "turns": turns.figures(cohort),
         "capacity": capacity.figures(run.info.capacity),
         "slo": goals.objectives(run, cohort, defects),
         "goodput": goals.goodput(run, cohort, phases.seconds, defects),
