@@ -138,7 +138,10 @@ def _steps(summary: dict[str, Any]) -> list[str]:
 
 def _groups(summary: dict[str, Any]) -> list[list[str]]:
     blocks = []
-    for kind, groups in summary["groups"].items():
+    for kind in wording.GROUPS:
+        groups = summary["groups"].get(kind)
+        if not groups:
+            continue
         rows = [[wording.GROUPS[kind], "due", "ok", "TTFT p50", "p95", "TPOT p50", "e2e p50", "p95"]]
         for group in groups[:MOST_GROUPS]:
             ttft, tpot, whole = group["ttft_ms"], group["tpot_ms"], group["e2e_ms"]

@@ -30,6 +30,7 @@ SAME_GAP: Final = 0.01
 """Histograms keep a gap within half a percent."""
 SEVERAL: Final = 3
 MOST_MOMENTS: Final = 10
+MOST_LISTED: Final = 1000
 CHANCE: Final = 0.01
 
 
@@ -87,6 +88,7 @@ def figures(run: Run, phases: Phases) -> dict[str, Any] | None:
     streamed = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     stalled = Counter(workers[found.index].astype(int).tolist())
     count, total = len(found.index), sum(streamed.values())
+    at, moments = _moments(run, phases, found)
     return {
         "threshold_ms": found.threshold_ms,
         "streamed": total,
@@ -100,7 +102,18 @@ def figures(run: Run, phases: Phases) -> dict[str, Any] | None:
             {"worker": worker, "streamed": n, "requests": stalled[worker]} for worker, n in streamed.items()
         ],
         "one_worker": _one_worker(stalled, streamed),
-        "moments": _moments(run, phases, found),
+        "moments": moments[:MOST_MOMENTS],
+        "each": [
+            {
+                "id": str(rows["id"].iat[index]),
+                "worker": int(workers[index]),
+                "gap_ms": float(found.gap_ms[n]),
+                "from_s": float(found.low[n]) - phases.start,
+                "to_s": float(found.high[n]) - phases.start,
+                "at_s": float(at[n]) - phases.start,
+            }
+            for n, index in enumerate(found.index[:MOST_LISTED].tolist())
+        ],
     }
 
 
@@ -157,27 +170,30 @@ def _one_worker(stalled: Counter[int], streamed: dict[int, int]) -> int | None:
     return worker if (streamed[worker] / sum(streamed.values())) ** count < CHANCE else None
 
 
-def _moments(run: Run, phases: Phases, found: Stalls) -> list[dict[str, Any]]:
-    """Instants at which several stalls may have ended, the ones with the most first: as few instants as there can be,
-    for every stall of which it is known when."""
+def _moments(run: Run, phases: Phases, found: Stalls) -> tuple[Floats, list[dict[str, Any]]]:
+    """When each stall probably ended (epoch seconds), and the instants at which several may have, the ones with the
+    most first: as few instants as there can be, for every stall of which it is known when."""
+    probably = (found.low + found.high) / 2
     known = np.flatnonzero(found.known)
     order = known[np.argsort(found.high[known], kind="stable")]
     workers = column(run.rows, "worker")
     first, last = column(run.rows, "first_token_time"), _last_token(run.rows)
     moments = []
     while len(order):
-        at = float(found.high[order[0]])
-        members = order[found.low[order] <= at]
-        order = order[found.low[order] > at]
+        until = float(found.high[order[0]])
+        members = order[found.low[order] <= until]
+        order = order[found.low[order] > until]
         if len(members) < SEVERAL:
             continue
         gaps = found.gap_ms[members]
-        streaming = (first <= at - gaps.min() / 1e3) & (last >= at)
+        at = (float(found.low[members].max()) + until) / 2
+        probably[members] = at
+        streaming = (first <= until - gaps.min() / 1e3) & (last >= until)
         stalled = set(workers[found.index[members]].astype(int).tolist())
         others = int((streaming & ~np.isin(workers, list(stalled))).sum())
         moments.append(
             {
-                "at_s": float(found.low[members].max()) - phases.start,
+                "at_s": at - phases.start,
                 "requests": len(members),
                 "streaming": int(streaming.sum()),
                 "workers": sorted(stalled),
@@ -186,8 +202,7 @@ def _moments(run: Run, phases: Phases, found: Stalls) -> list[dict[str, Any]]:
                 "suspect": _suspect(len(members), int(streaming.sum()), len(stalled), others),
             }
         )
-    moments.sort(key=lambda moment: -moment["requests"])
-    return moments[:MOST_MOMENTS]
+    return probably, sorted(moments, key=lambda moment: -moment["requests"])
 
 
 def _suspect(stalled: int, streaming: int, workers: int, on_others: int) -> str | None:
