@@ -80,10 +80,16 @@ def apart(cohort: pd.DataFrame) -> list[dict[str, Any]]:
         for name in COMPARED:
             values = column(cohort, name)
             use = same & ~np.isnan(values) & (ok if name == "tpot_ms" else True)
-            for number in numbers:
-                mine = workers == number
-                if told := _difference(values[use & mine], values[use & ~mine]):
-                    found.append({"worker": int(number), "figure": name, "user_class": str(of_class)} | told)
+            of = {int(number): values[use & (workers == number)] for number in numbers}
+            of = {number: mine for number, mine in of.items() if len(mine)}
+            medians = [float(np.median(mine)) for mine in of.values()]
+            # The median of several together lies between theirs.
+            if len(of) < 2 or max(medians) - min(medians) < max(DIFFERENT_MS, DIFFERENT_SHARE * min(medians)):
+                continue
+            for number, mine in of.items():
+                others = np.concatenate([values for other, values in of.items() if other != number])
+                if told := _difference(mine, others):
+                    found.append({"worker": number, "figure": name, "user_class": str(of_class)} | told)
     return sorted(found, key=lambda difference: -abs(math.log(difference["median"] / difference["others"])))
 
 

@@ -33,7 +33,8 @@ def figures(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, list[di
         if kind == "e2e_ms":
             values = np.where((cohort["status"] == "ok").to_numpy(), values, np.nan)
         rows = cohort.iloc[_highest(values)]
-        found[kind] = [_slow(row, kind, usual, around) for row in rows.to_dict("records")]
+        records: list[dict[Any, Any]] = rows.to_dict("records")
+        found[kind] = [_slow(row, kind, usual, around) for row in records]
     return found
 
 

@@ -98,9 +98,7 @@ def figures(run: Run, phases: Phases) -> dict[str, Any] | None:
         "longest_id": str(rows["id"].iat[int(np.nanargmax(gaps))]),
         "silent": _silent(rows, found.threshold_ms),
         "placed": int(found.known.sum()),
-        "workers": [
-            {"worker": worker, "streamed": n, "requests": stalled[worker]} for worker, n in streamed.items()
-        ],
+        "workers": [{"worker": worker, "streamed": n, "requests": stalled[worker]} for worker, n in streamed.items()],
         "one_worker": _one_worker(stalled, streamed),
         "moments": moments[:MOST_MOMENTS],
         "each": [
@@ -144,7 +142,7 @@ def _place(run: Run, rows: pd.DataFrame, gaps: Floats, low: Floats, high: Floats
         if len(read) + len(new) > MOST_LINES:
             continue
         read |= {line: _gaps_ms(itl[line]) for line in new}
-        here = [line for line in near if (np.abs(read[line] / gaps[at] - 1) <= SAME_GAP).any()]
+        here = [line for line in near.tolist() if (np.abs(read[line] / gaps[at] - 1) <= SAME_GAP).any()]
         if here:
             low[at] = max(low[at], min(starts[here]) - late[at])
             high[at] = max(low[at], min(high[at], max(ends[here])))

@@ -17,8 +17,21 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import breakdown, by_worker, capacity, client, distribution, evidence, first_errors, flow, goals
-from tokenswarm.results import hardware, slowest, stalls, turns
+from tokenswarm.results import (
+    breakdown,
+    by_worker,
+    capacity,
+    client,
+    distribution,
+    evidence,
+    first_errors,
+    flow,
+    goals,
+    hardware,
+    slowest,
+    stalls,
+    turns,
+)
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, column
 from tokenswarm.results.phases import Phase, Phases, find, intended

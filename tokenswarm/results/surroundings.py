@@ -31,11 +31,8 @@ class Surroundings:
 
     def __init__(self, run: Run, phases: Phases) -> None:
         self._origin = phases.start
-        self._sent = flow.sent_times(run.rows)
-        ends = column(run.rows, "end_time")
-        self._ends = np.where(np.isnan(ends), phases.end, ends)
-        self._starts = column(run.rows, "start_time")
-        self._workers = column(run.rows, "worker")
+        self._starts = np.sort(column(run.rows, "start_time"), kind="stable")
+        self._flying = _in_flight(run, phases)
         self._lines = run.intervals
         self._line_ends = column(run.intervals, "time")
         self._line_starts = self._line_ends - column(run.intervals, "seconds")
@@ -56,7 +53,9 @@ class Surroundings:
         receive ring was full, and the GPUs' mean utilization. None where nothing was measured.
         """
         start = row["start_time"]
-        flying = (self._sent < start) & (self._ends > start)
+        flying = {
+            worker: _passed(sent, start) - _passed(ended, start) for worker, (sent, ended) in self._flying.items()
+        }
         lasted = row["e2e_ms"] if kind == "itl_max_ms" else row[kind]
         until = start + lasted / 1e3
         lines = self._lines[
@@ -64,9 +63,9 @@ class Surroundings:
         ]
         return {
             "at_s": float(start) - self._origin,
-            "in_flight": int(flying.sum()),
-            "in_flight_worker": int((flying & (self._workers == row["worker"])).sum()),
-            "started_nearby": int((np.abs(self._starts - start) <= NEARBY_S).sum()) - 1,
+            "in_flight": sum(flying.values()),
+            "in_flight_worker": flying.get(row["worker"], 0),
+            "started_nearby": _passed(self._starts, start + NEARBY_S) - _passed(self._starts, start - NEARBY_S) - 1,
             "cpu_percent": _highest(lines, "cpu_percent"),
             "loop_lag_ms": _highest(lines, "loop_lag_ms"),
             "ring_full": bool((column(lines, "ring_full_ms") > 0).any()),
@@ -86,6 +85,22 @@ class Surroundings:
         """Over all servers, by the last page of each; None where none came lately."""
         known = [value for times, values in self._queues if (value := _last(times, values, at)) is not None]
         return round(sum(known)) if known else None
+
+
+def _in_flight(run: Run, phases: Phases) -> dict[float, tuple[Floats, Floats]]:
+    """By worker, in order, when requests were sent, and when those ended; one without an end lasts to the run's."""
+    sent, ends, workers = flow.sent_times(run.rows), column(run.rows, "end_time"), column(run.rows, "worker")
+    ends = np.where(np.isnan(ends), phases.end, ends)
+    found = {}
+    for worker in np.unique(workers[~np.isnan(workers)]).tolist():
+        mine = (workers == worker) & ~np.isnan(sent)
+        found[worker] = np.sort(sent[mine], kind="stable"), np.sort(ends[mine], kind="stable")
+    return found
+
+
+def _passed(times: Floats, at: float) -> int:
+    """How many of these instants, which are in order, are before `at`."""
+    return int(np.searchsorted(times, at))
 
 
 def _highest(lines: pd.DataFrame, name: str) -> float | None:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.results import distribution
-from tokenswarm.results.flow import column
+from tokenswarm.results.flow import Floats, column
 
+COLUMNS: Final = ("ttft_ms", "ttft_low_ms", "input_tokens", "cached_tokens")
 MOST: Final = 50
 
 
@@ -18,20 +19,30 @@ def figures(cohort: pd.DataFrame) -> list[dict[str, Any]] | None:
     turn = column(cohort, "turn")
     if not (turn > 1).any():
         return None
+    ok = (cohort["status"] == "ok").to_numpy()
+    ttft, low, into, cached = (column(cohort, name) for name in COLUMNS)
+    numbers = np.unique(turn[turn >= 1])[:MOST]
+    order = np.argsort(turn, kind="stable")
+    edges = np.searchsorted(turn[order], [*numbers, numbers[-1] + 0.5])
     found = []
-    for number in np.unique(turn[turn >= 1])[:MOST]:
-        rows = cohort[turn == number]
-        ok = rows[rows["status"] == "ok"]
-        into, cached = ok["input_tokens"], ok["cached_tokens"]
-        told = into[cached.notna()].sum()
+    for number, begin, end in zip(numbers, edges[:-1], edges[1:], strict=True):
+        mine = order[begin:end]
+        good = mine[ok[mine]]
+        told = good[~np.isnan(cached[good])]
+        tokens = into[good][~np.isnan(into[good])]
         found.append(
             {
                 "turn": int(number),
-                "due": len(rows),
-                "ok": len(ok),
-                "input_tokens": float(into.mean()) if into.notna().any() else None,
-                "cached_share": float(cached.sum() / told) if told else None,
-                "ttft_ms": distribution.of(column(rows, "ttft_ms"), column(rows, "ttft_low_ms")),
+                "due": len(mine),
+                "ok": len(good),
+                "input_tokens": float(tokens.mean()) if len(tokens) else None,
+                "cached_share": _share(cached[told], into[told]),
+                "ttft_ms": distribution.of(ttft[mine], low[mine]),
             }
         )
     return found
+
+
+def _share(parts: Floats, wholes: Floats) -> float | None:
+    whole = float(np.nansum(wholes))
+    return float(parts.sum()) / whole if whole else None

@@ -64,10 +64,10 @@ def chart(
     `marked`: the id of the request that the sample was taken around."""
     times = _Times(found.rows, origin)
     lines = _lines(times.due, times.end)
-    traces = [_bars(name, colour, begins, ends, lines) for name, colour, begins, ends in _parts(found.rows, times, stalls, say)]
-    data = [trace for trace in traces if trace is not None]
+    parts = _parts(found.rows, times, stalls, say)
+    data = [bars for part in parts if (bars := _bars(*part, lines)) is not None]
     data += _marks(found.rows, times, lines, marked, say)
-    whole = {"type": "bar", "orientation": "h", "base": rounded(times.due), "x": rounded(times.end - times.due)}
+    whole: Figure = {"type": "bar", "orientation": "h", "base": rounded(times.due), "x": rounded(times.end - times.due)}
     texts = list(_texts(found.rows, times, say))
     whole |= {"y": lines.tolist(), "width": 1, "marker": {"color": "rgba(0,0,0,0)"}, "showlegend": False}
     data.append(whole | {"hovertext": texts, "hovertemplate": "%{hovertext}<extra></extra>", "name": ""})

@@ -64,8 +64,8 @@ def _told(difference: dict[str, Any], material: Material) -> str:
     }
     if several:
         return say(
-            "Worker {worker} ({host}): median {figure} {median} ms, {others} ms on the others ({change}), of {requests} "
-            "requests of {user}.",
+            "Worker {worker} ({host}): median {figure} {median} ms, {others} ms on the others ({change}), of "
+            "{requests} requests of {user}.",
             **told, user=plain(difference["user_class"], 60),
         )  # fmt: skip
     return say(

@@ -26,8 +26,8 @@ def stalls(material: Material) -> str:
     drawn = page.figure("chart-stalls", chart, caption)
     note = say(
         "A stall: nothing of a reply came for longer than {limit} s, that is a second, or ten times the median gap "
-        "where that is more. Each request counts once, by its longest gap, over the whole run. When it ended is known to "
-        "the second at best; where it is known less well, a line shows between when.",
+        "where that is more. Each request counts once, by its longest gap, over the whole run. When it ended is known "
+        "to the second at best; where it is known less well, a line shows between when.",
         limit=number(found["threshold_ms"] / 1e3),
     )
     return page.section(say("Stalls"), said, _moments(found["moments"], say), drawn, note=note)

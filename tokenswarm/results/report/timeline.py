@@ -26,7 +26,7 @@ def timeline(material: Material) -> str:
     worst = _worst(material)
     if worst is not None:
         row, about = worst
-        around = charts.sample(run.rows, float(run.rows["start_time"].iat[row]))
+        around = charts.sample(run.rows, float(column(run.rows, "start_time")[row]))
         if around is not None and not (around.start == middle.start and around.end == middle.end):
             drawn.append(_figure("chart-timeline-worst", material, around, str(run.rows["id"].iat[row]), about))
     note = say(
