@@ -65,7 +65,7 @@ class Surroundings:
             "at_s": float(start) - self._origin,
             "in_flight": sum(flying.values()),
             "in_flight_worker": flying.get(row["worker"], 0),
-            "started_nearby": _passed(self._starts, start + NEARBY_S) - _passed(self._starts, start - NEARBY_S) - 1,
+            "started_nearby": _until(self._starts, start + NEARBY_S) - _before(self._starts, start - NEARBY_S) - 1,
             "cpu_percent": _highest(lines, "cpu_percent"),
             "loop_lag_ms": _highest(lines, "loop_lag_ms"),
             "ring_full": bool((column(lines, "ring_full_ms") > 0).any()),
@@ -98,9 +98,14 @@ def _in_flight(run: Run, phases: Phases) -> dict[float, tuple[Floats, Floats]]:
     return found
 
 
-def _passed(times: Floats, at: float) -> int:
+def _before(times: Floats, at: float) -> int:
     """How many of these instants, which are in order, are before `at`."""
-    return int(np.searchsorted(times, at))
+    return int(np.searchsorted(times, at, side="left"))
+
+
+def _until(times: Floats, at: float) -> int:
+    """How many are no later."""
+    return int(np.searchsorted(times, at, side="right"))
 
 
 def _highest(lines: pd.DataFrame, name: str) -> float | None:
