@@ -5,6 +5,7 @@ has a slow host, or a network path of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 
 FEWEST: Final = 20
-"""Values of a worker, and of the others, below which nothing is said of a median."""
+"""Of a worker with fewer values nothing is said."""
 DIFFERENT_SHARE: Final = 0.10
 DIFFERENT_MS: Final = 1.0
 COMPARED: Final = ("ttft_ms", "tpot_ms")
@@ -65,7 +66,7 @@ def _tokens_per_s(run: Run, phases: Phases, number: int) -> float | None:
 
 def apart(cohort: pd.DataFrame) -> list[dict[str, Any]]:
     """Workers whose median TTFT or TPOT is another than that of all others together: the 95 % intervals of the two do
-    not overlap, and the medians are 10 % and 1 ms apart. The most different first.
+    not overlap, and the medians are 10 % and 1 ms apart. The most different first, and then no part of the others.
 
     Only requests of one user class are held against each other: workers may have drawn different shares of them.
     """
@@ -80,23 +81,39 @@ def apart(cohort: pd.DataFrame) -> list[dict[str, Any]]:
         for name in COMPARED:
             values = column(cohort, name)
             use = same & ~np.isnan(values) & (ok if name == "tpot_ms" else True)
-            of = {int(number): values[use & (workers == number)] for number in numbers}
-            of = {number: mine for number, mine in of.items() if len(mine)}
-            medians = [float(np.median(mine)) for mine in of.values()]
-            # The median of several together lies between theirs.
-            if len(of) < 2 or max(medians) - min(medians) < max(DIFFERENT_MS, DIFFERENT_SHARE * min(medians)):
-                continue
-            for number, mine in of.items():
-                others = np.concatenate([values for other, values in of.items() if other != number])
-                if told := _difference(mine, others):
-                    found.append({"worker": number, "figure": name, "user_class": str(of_class)} | told)
-    return sorted(found, key=lambda difference: -abs(math.log(difference["median"] / difference["others"])))
+            by_number = {int(number): values[use & (workers == number)] for number in numbers}
+            about = {"figure": name, "user_class": str(of_class)}
+            found += [about | difference for difference in _one_after_another(by_number)]
+    return sorted(found, key=_size, reverse=True)
+
+
+def _one_after_another(values: dict[int, Floats]) -> Iterator[dict[str, Any]]:
+    """The worker that is the most different from the others, then from the rest the next one, while there is one."""
+    left = {number: mine for number, mine in values.items() if len(mine) >= FEWEST}
+    medians = {number: float(np.median(mine)) for number, mine in left.items()}
+    while len(left) > 1:
+        lowest, highest = (extreme(medians[number] for number in left) for extreme in (min, max))
+        if highest - lowest < max(DIFFERENT_MS, DIFFERENT_SHARE * lowest):
+            return  # the median of several together lies between theirs
+        told = []
+        for number, mine in left.items():
+            others = np.concatenate([values for other, values in left.items() if other != number])
+            if difference := _difference(mine, others):
+                told.append({"worker": number} | difference)
+        if not told:
+            return
+        worst = max(told, key=_size)
+        yield worst
+        del left[worst["worker"]]
+
+
+def _size(difference: dict[str, Any]) -> tuple[float, float]:
+    """How different: by the ratio; of two that differ from each other, the slower one."""
+    return round(abs(math.log(difference["median"] / difference["others"])), 9), difference["median"]
 
 
 def _difference(mine: Floats, others: Floats) -> dict[str, float] | None:
     """Both medians, in milliseconds, where they differ."""
-    if min(len(mine), len(others)) < FEWEST:
-        return None
     median, of_others = float(np.median(mine)), float(np.median(others))
     if min(median, of_others) <= 0 or abs(median - of_others) < max(DIFFERENT_MS, DIFFERENT_SHARE * of_others):
         return None

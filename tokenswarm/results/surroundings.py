@@ -53,9 +53,7 @@ class Surroundings:
         receive ring was full, and the GPUs' mean utilization. None where nothing was measured.
         """
         start = row["start_time"]
-        flying = {
-            worker: _passed(sent, start) - _passed(ended, start) for worker, (sent, ended) in self._flying.items()
-        }
+        flying = {who: _before(sent, start) - _until(ends, start) for who, (sent, ends) in self._flying.items()}
         lasted = row["e2e_ms"] if kind == "itl_max_ms" else row[kind]
         until = start + lasted / 1e3
         lines = self._lines[
