@@ -95,7 +95,7 @@ def _one_after_another(values: dict[int, Floats]) -> Iterator[dict[str, Any]]:
         lowest, highest = (extreme(medians[number] for number in left) for extreme in (min, max))
         if highest - lowest < max(DIFFERENT_MS, DIFFERENT_SHARE * lowest):
             return  # the median of several together lies between theirs
-        told = []
+        told: list[dict[str, Any]] = []
         for number, mine in left.items():
             others = np.concatenate([values for other, values in left.items() if other != number])
             if difference := _difference(mine, others):

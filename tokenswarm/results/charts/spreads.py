@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ GAP: Final = 0.06
 def side_by_side(titles: Sequence[str], kinds: Sequence[tuple[str, Sequence[Floats]]]) -> Figure | None:
     """One panel a title, one line a kind; each kind has a name and the values of each panel (NaN: not measured). None
     where no two kinds have enough values."""
+    kinds = [(html.escape(name, quote=False), values) for name, values in kinds]
     panels = []
     for index, title in enumerate(titles):
         known = [(name, values[index][~np.isnan(values[index])]) for name, values in kinds]
