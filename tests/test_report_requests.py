@@ -30,7 +30,7 @@ def rendered(folder: Path, records: list[maker.Record], **settings: Any) -> tupl
     """Our sections, and their charts by name."""
     directory = maker.write(folder, records, maker.boundaries(2, 0, 60, 60), **settings)
     run = read.load(directory)
-    text = report.render(run, summarise.summarise(run), OURS)
+    text = report.render(run, summarise.summarise(run), parts=OURS)
     data = re.findall(r'<script type="application/json" id="chart-(.*?)">(.*?)</script>', text)
     return Elements(text), {name: json.loads(chart) for name, chart in data}
 

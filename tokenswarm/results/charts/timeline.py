@@ -70,7 +70,7 @@ def chart(
     whole: Figure = {"type": "bar", "orientation": "h", "base": rounded(times.due), "x": rounded(times.end - times.due)}
     texts = list(_texts(found.rows, times, say))
     whole |= {"y": lines.tolist(), "width": 1, "marker": {"color": "rgba(0,0,0,0)"}, "showlegend": False}
-    data.append(whole | {"hovertext": texts, "hovertemplate": "%{hovertext}<extra></extra>", "name": ""})
+    data.append(whole | {"hovertext": texts, "hoverinfo": "text", "name": ""})
     count = int(lines.max()) + 1
     height = next(pixels for most, pixels in LINE_HEIGHTS if count <= most)
     layout: Figure = {"height": 130 + height * count, "barmode": "overlay", "bargap": 0}
@@ -159,7 +159,7 @@ def _texts(rows: pd.DataFrame, times: _Times, say: Language) -> Iterator[str]:
     for index, row in enumerate(rows.to_dict("records")):
         parts = [
             f"<b>{_safe(row['id'])}</b>",
-            _safe(f"{row['user_class']} · {row['name']} · {row['status']} {row['error_class']}"),
+            _safe(f"{row['user_class']} · {row['name']} · {say(str(row['status']))} {row['error_class']}"),
             say("worker {worker}, started at {at} s", worker=_count(row["worker"]), at=f"{times.start[index]:.3f}"),
             say("{into} tokens in, {out} out", into=_count(row["input_tokens"]), out=_count(row["output_tokens"])),
             say("client late {ms} ms, to sent {sent} ms", ms=_ms(row["queue_ms"]), sent=_sent(times, index)),

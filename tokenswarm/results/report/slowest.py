@@ -77,7 +77,7 @@ def _columns(kind: str, say: Language) -> Iterator[tuple[str, Callable[[Slow], s
 
     def who(slow: Slow) -> str:
         parts = (slow["user_class"], say("worker {worker}", worker=_whole(slow["worker"])))
-        said = " · ".join((*parts, *([] if slow["status"] == "ok" else [slow["status"]])))
+        said = " · ".join((*parts, *([] if slow["status"] == "ok" else [say(slow["status"])])))
         return f"{escape(said, 120)}<br><code>{escape(slow['id'], 80)}</code>"
 
     yield say("ms"), lambda slow: number(slow[kind])
@@ -101,7 +101,7 @@ def _columns(kind: str, say: Language) -> Iterator[tuple[str, Callable[[Slow], s
     yield say("loop busy, ms"), lambda slow: _number(slow["loop_lag_ms"])
     yield say("connection"), connection
     yield say("step"), lambda slow: _whole(slow["step"])
-    yield say("who, X-Request-Id"), who
+    yield say("who, and the id of its request"), who
 
 
 def _number(value: float | None) -> str:

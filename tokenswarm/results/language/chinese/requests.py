@@ -10,7 +10,7 @@ TEXTS: Final = {
     "A bar is a request, in the first line that was free then: a line is no user. Point at it for its id and its "
     "times. Not chosen by how they went: each picture has every request that started nearest to its moment, up "
     "to {most}.":
-        "一条横条是一个请求，放在当时第一条空闲的行上：一行并不是一个用户。指向它可看到其 id 和各段时间。样本不按结"
+        "一条横条是一个请求，放在当时第一条空闲的行上：一行并不是一个用户。指向它可看到其标识和各段时间。样本不按结"
         "果挑选：每幅图包含开始时刻最接近该时刻的全部请求，最多 {most} 个。",
     "{count} requests that started from {start} to {end} s, {where}":
         "{start} 至 {end} s 之间开始的 {count} 个请求，{where}",
@@ -18,7 +18,6 @@ TEXTS: Final = {
     "in the middle of the steady window": "位于稳态窗口的中间",
     "around the highest TTFT, {ms} ms": "位于 TTFT 最高（{ms} ms）的时刻附近",
     "around the longest stall, {s} s": "位于最长停顿（{s} s）的时刻附近",
-    "seconds since the start": "开始后的秒数",
     "client late": "客户端迟发",
     "connecting": "建立连接",
     "sending": "发送",
@@ -74,7 +73,7 @@ TEXTS: Final = {
         "请求发出之前。客户端：自身的延迟，或因读取过晚而无法得知的部分。长度：回复比中位数更长。",
     "By TTFT": "按 TTFT",
     "By end to end": "按端到端",
-    "By the longest gap between chunks": "按块间最长间隔",
+    "By the longest gap between chunks": "按数据块间最长间隔",
     "suspect: {who}": "嫌疑：{who}",
     "none is far above the median": "没有一个远高于中位数",
     "server": "服务器",
@@ -90,7 +89,7 @@ TEXTS: Final = {
     "TTFT, ms": "TTFT，ms",
     "longest gap, ms": "最长间隔，ms",
     "tokens in / out": "输入 / 输出 token",
-    "in flight / of its worker": "进行中 / 同一 worker",
+    "in flight / of its worker": "在途 / 同一 worker",
     "started ± 1 s": "± 1 s 内开始",
     "waiting at the server": "服务器排队",
     "GPUs, %": "GPU，%",
@@ -99,18 +98,12 @@ TEXTS: Final = {
     "client lag, ms": "客户端滞后，ms",
     "unsure by, ms": "不确定度，ms",
     "worker CPU, %": "worker CPU，%",
-    "loop busy, ms": "循环忙，ms",
     "step": "阶梯",
-    "who, X-Request-Id": "来源，X-Request-Id",
+    "who, and the id of its request": "来源与请求标识",
     "worker {worker}": "worker {worker}",
     # workers
     "By worker": "按 worker",
-    "Worker": "Worker",
-    "due": "应发",
-    "ok": "成功",
-    "failed": "失败",
     "End to end p50": "端到端 p50",
-    "tokens/s": "token/s",
     "No worker's median TTFT or TPOT is another than that of the others.":
         "没有哪个 worker 的 TTFT 或 TPOT 中位数与其他worker 不同。",
     "Milliseconds. All workers load the same server in the same way: one that stands out has a slow host, or a "
