@@ -76,7 +76,8 @@ def texts(chart: Any) -> Iterator[str]:
     if isinstance(chart, dict):
         for name, value in chart.items():
             if name in ("text", "name", "hovertemplate", "hovertext", "ticktext") and isinstance(value, str | list):
-                yield from [value] if isinstance(value, str) else (each for each in value if isinstance(each, str))
+                said = [value] if isinstance(value, str) else [each for each in value if isinstance(each, str)]
+                yield from (line for each in said for line in each.split("<br>"))
             yield from texts(value)
     elif isinstance(chart, list):
         for each in chart:

@@ -69,4 +69,4 @@ def test_console_and_report_show_them(tmp_path: Path) -> None:
 
 def test_a_run_of_one_kind_has_neither(tmp_path: Path) -> None:
     found = summarise.summarise(read.load(maker.write(tmp_path, maker.closed_loop(), maker.boundaries(10, 2, 60, 60))))
-    assert (found["groups"], found["questions"]) == ({}, None)
+    assert (found["groups"].keys(), found["questions"]) == ({"worker"}, None)

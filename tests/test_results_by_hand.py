@@ -426,10 +426,11 @@ EXPECTED: dict[str, Any] = {
             "last_s": ended,
             "http_statuses": [status],
             "examples": [{"message": message, "count": 1}],
+            "first": {"id": first, "at_s": ended, "worker": worker, "http_status": status, "message": message},
         }
-        for name, ended, status, message in (
-            ("http_5xx", 6.5, 503, "overloaded"),
-            ("stall_timeout", 10.0, 200, "nothing for 2 s"),
+        for name, ended, status, message, first, worker in (
+            ("http_5xx", 6.5, 503, "overloaded", "f6", 0),
+            ("stall_timeout", 10.0, 200, "nothing for 2 s", "r7", 1),
         )
     ],
     "latency": LATENCY,
@@ -453,7 +454,16 @@ EXPECTED: dict[str, Any] = {
             "goodput": GOODPUT,
         }
     ],
-    "groups": {"user_class": [READER, WRITER]},
+    "groups": {
+        "user_class": [READER, WRITER],
+        "worker": [  # each has one class. Their tokens, from second 2 to 11: 14 1 15 16 3 10; 12 8 5 10 5 1
+            READER | {"value": "0", "output_tokens_per_s": 5.9},
+            WRITER | {"value": "1", "output_tokens_per_s": 4.1},
+        ],
+    },
+    "workers_apart": [],  # five requests say nothing of a median
+    "stalls": None,  # no row tells its longest gap
+    "turns": None,  # no conversations
     "capacity": None,
     "slo": SLO,
     "goodput": GOODPUT,
@@ -472,6 +482,29 @@ EXPECTED: dict[str, Any] = {
         }
     ],
 }
+SLOWEST = {
+    # id, value, times the median; in flight when it started, of its worker; started within a second; suspect
+    "ttft_ms": [
+        ("r11", 900, 900 / 550, 1, 0, 1, "server"),  # r10 in flight
+        ("r10", 800, 800 / 550, 0, 0, 1, "server"),
+        ("r8", 700, 700 / 550, 1, 0, 1, "server"),  # r7 in flight, and begun one second before
+        ("r7", 600, 600 / 550, 0, 0, 2, None),  # 9 % above the median. r5 ends in that moment
+        ("r5", 500, 500 / 550, 1, 0, 2, None),
+        ("r4", 400, 400 / 550, 1, 0, 2, None),
+        ("r3", 300, 300 / 550, 0, 0, 1, None),  # r2 has ended 100 ms before
+        ("r2", 200, 200 / 550, 1, 1, 1, None),  # r1, of the same worker, though due in the ramp
+    ],
+    "e2e_ms": [
+        ("r5", 2000, 1.25, 1, 0, 2, "server"),  # 16 tokens are fewer than 20, the median
+        ("r4", 1600, 1.0, 1, 0, 2, None),
+        ("r10", 1600, 1.0, 0, 0, 1, None),
+        ("r3", 1250, 0.78125, 0, 0, 1, None),
+        ("r2", 1000, 0.625, 1, 1, 1, None),
+    ],
+    "itl_max_ms": [],
+}
+ROWS = "slowest"
+"""What has whole rows in it: by what is known of them here only."""
 NO_FIGURES = ("made_by", "run", "defects", "verdict")
 """Tables of texts: what was run, and what to think of it."""
 
@@ -527,7 +560,17 @@ def test_gaps_between_chunks_are_within_half_a_percent(summary: dict[str, Any]) 
 
 
 def test_no_table_of_figures_is_left_out(summary: dict[str, Any]) -> None:
-    assert set(summary) == {*EXPECTED, *NO_FIGURES}
+    assert set(summary) == {*EXPECTED, *NO_FIGURES, ROWS}
+
+
+def test_the_slowest_and_what_surrounded_them_were_worked_out_too(summary: dict[str, Any]) -> None:
+    told = ("in_flight", "in_flight_worker", "started_nearby", "suspect")
+    found = {
+        kind: [[slow["id"], slow[kind], slow["times_median"], *(slow[name] for name in told)] for slow in slowest]
+        for kind, slowest in summary[ROWS].items()
+    }
+    expected = {kind: [list(slow) for slow in slowest] for kind, slowest in SLOWEST.items()}
+    assert differences(found, expected, ROWS) == []
 
 
 def test_what_the_verdict_is_made_of_was_worked_out_too(summary: dict[str, Any]) -> None:

@@ -106,6 +106,7 @@ def test_every_chart_of_the_report_is_json_of_finite_numbers(tmp_path: Path) -> 
     data = [json.loads(s) for s, a in zip(found.scripts, kinds, strict=True) if a.get("type") == "application/json"]
     drawn = {attributes["data-chart"] for tag, attributes in found.tags if tag == "figure"}
     charts_of = ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms", "load", "ttft-time", "errors", "client")
+    charts_of += ("timeline", "timeline-worst")
     assert drawn == {f"chart-{name}" for name in charts_of}
     assert len(data) == len(drawn) and all(chart["data"] for chart in data)
 

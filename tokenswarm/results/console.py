@@ -147,7 +147,10 @@ def _steps(summary: dict[str, Any], say: Language) -> list[str]:
 
 def _groups(summary: dict[str, Any], say: Language) -> list[list[str]]:
     blocks = []
-    for kind, groups in summary["groups"].items():
+    for kind in wording.GROUPS:
+        groups = summary["groups"].get(kind)
+        if not groups:
+            continue
         rows = [[say(head) for head in (wording.GROUPS[kind], *steps_text.HEAD[1:])]]
         for group in groups[:MOST_GROUPS]:
             ttft, tpot, whole = group["ttft_ms"], group["tpot_ms"], group["e2e_ms"]

@@ -46,6 +46,9 @@
   });
   draw(dark.matches);
   dark.addEventListener("change", function () { draw(dark.matches); });
-  window.addEventListener("beforeprint", function () { draw(false, 690); });
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details").forEach(function (element) { element.open = true; });
+    draw(false, 690);
+  });
   window.addEventListener("afterprint", function () { draw(dark.matches); });
 })();

@@ -15,7 +15,10 @@ HEADS: Final = ("due", "ok", "failed", "TTFT p50", "p95", "p99", "TPOT p50", "e2
 def groups(material: Material) -> str:
     """Nothing where all requests are of one kind."""
     tables, say = [], material.say
-    for kind, members in material.summary["groups"].items():
+    for kind in wording.GROUPS:
+        members = material.summary["groups"].get(kind)
+        if not members:
+            continue
         rows = [
             [
                 escape(wording.group(kind, member["value"], say)),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tokenswarm.results import wording
 from tokenswarm.results.charts import errors as charts
+from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape, figure, section, table
 from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, share
@@ -45,8 +46,17 @@ def errors(material: Material) -> str:
         statuses = ", ".join(str(status) for status in error["http_statuses"])
         meaning = escape(say(wording.ERROR_CLASSES.get(error["class"], "")))
         name = f"<code>{escape(error['class'])}</code><br><small>{meaning}</small>"
-        rows.append([name, count(error["count"]), share(error["share"]), statuses, when, examples])
+        cells = [name, count(error["count"]), share(error["share"]), statuses, when, examples]
+        rows.append([*cells, _first(error["first"], say)])
     chart = charts.over_time(material.run, material.phases, say)
     heads = [say("Class"), say("Requests"), say("Share"), "HTTP", say("When"), say("Messages, most frequent first")]
+    heads.append(say("The first: to be found in logs"))
     drawn = figure("chart-errors", chart, say("Errors by class"))
     return section(say("Errors"), drawn, table(heads, rows, "texts"))
+
+
+def _first(error: dict[str, Any], say: Language) -> str:
+    at = UNKNOWN_TIME if error["at_s"] is None else f"{error['at_s']:.2f}"
+    where = say("at {at} s, worker {worker}", at=at, worker=count(error["worker"]))
+    status = "" if error["http_status"] is None else f", HTTP {error['http_status']}"
+    return f"{escape(where + status)}<br><code>{escape(error['id'], 80)}</code>"

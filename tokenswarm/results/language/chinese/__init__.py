@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenswarm.results.language.chinese import against, charts, console, definitions, recorded, report, verdict
+from tokenswarm.results.language.chinese import against, charts, console, definitions, recorded, report, requests, verdict
 
 CATALOGUE: Final[Mapping[str, str]] = {
     **report.TEXTS,
@@ -14,6 +14,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     **definitions.TEXTS,
     **verdict.TEXTS,
     **against.TEXTS,
+    **requests.TEXTS,
 }
 """Of the report."""
 RECORDED: Final[Mapping[str, str]] = {**recorded.TEXTS, **against.RECORDED}
