@@ -22,6 +22,7 @@ FEW: Final = "few"
 BEYOND: Final = "beyond"
 BEFORE: Final = "before"
 DOUBTED: Final = "doubted"
+UNCOUNTED: Final = "uncounted"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Point:
 @dataclass(frozen=True)
 class Knee:
     """`index` of the point, or None and `why`: FEW levels; BEYOND the highest load, or BEFORE the lowest one, where it
-    may be; DOUBTED: at a level that may not be chosen."""
+    may be; DOUBTED: at a level that may not be chosen. UNCOUNTED, by who
+    left levels out before: FEW, and there were more."""
 
     index: int | None
     why: str = ""

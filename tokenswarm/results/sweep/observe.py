@@ -70,12 +70,13 @@ class Part:
 
     @property
     def client_was_the_limit(self) -> bool:
-        return any(_bad(reason) and reason.rule in CLIENT_RULES for reason in self.verdict.reasons)
+        """As in a search for capacity: not a little off, but invalid."""
+        return any(r.level == verdict.INVALID and r.rule in CLIENT_RULES for r in self.verdict.reasons)
 
     @property
     def overloaded(self) -> bool:
         """Whether the server's queue is all that is wrong with it: then it does tell what lies beyond the knee."""
-        rules = {reason.rule for reason in self.verdict.reasons if _bad(reason)}
+        rules = {reason.rule for reason in self.verdict.reasons if reason.level != verdict.NOTE}
         return rules == {OVERLOADED}
 
 
@@ -85,6 +86,7 @@ class Observed:
 
     path: Path
     name: str
+    label: str
     start: float
     described: dict[str, Any]
     parts: tuple[Part, ...]
@@ -116,7 +118,7 @@ def observe(path: Path, wish: Wish = Wish()) -> Observed:
         alone = replace(found, windows=(window,))
         parts.append(_part(run, alone, rows, flows, told[index] if told else None, defects))
     start = run.info.start.time if run.info.start else found.start
-    return Observed(path, run.name, start, _described(run), tuple(parts), tuple(dict.fromkeys(defects)), notes)
+    return Observed(path, run.name, run.info.label, start, _described(run), tuple(parts), tuple(dict.fromkeys(defects)), notes)
 
 
 def _levels(run: Run, found: Phases) -> Phases:
@@ -219,6 +221,3 @@ def _described(run: Run) -> dict[str, Any]:
         "client": {"clocks": sorted({str(name) for name in ok["clock"].unique() if name})},
     }
 
-
-def _bad(reason: verdict.Reason) -> bool:
-    return reason.level in (verdict.DEGRADED, verdict.INVALID)
