@@ -26,7 +26,7 @@ except (AnalysisError, OptionError, RunDirectoryError) as error:
     sys.exit(command.refused(str(error)))
 
 # %% [markdown]
-# Levels at the same load are taken together; each curve has its front, its knee and the level that answers. From here on
+# Levels at the same load are taken together; each curve has its front, its knee and the level that answers.
 # `sweep.curves[0].levels` has every figure.
 
 # %%
@@ -34,9 +34,8 @@ sweep = command.swept(asked, runs, unread)
 for curve in sweep.curves:
     for index in curve.front:
         level = curve.levels[index]
-        print(
-            f"front: {wording.load(level)}, {wording.throughput(sweep, level)}, {wording.latency(level, sweep.latency)} ms"
-        )
+        latency = wording.latency(level, sweep.latency)
+        print(f"front: {wording.load(level)}, {wording.throughput(sweep, level)}, {asked.latency.title} {latency} ms")
 
 # %% [markdown]
 # The answers, the table, and the page with its charts.

@@ -192,7 +192,7 @@ class Drawing:
         if colour == TEAL:
             marker["size"] = 26
         place = {"x": _numbers([level], self.throughput), "y": _numbers([level], self.latency)}
-        named = {"name": title, "legendgroup": title, "hoverinfo": "skip"}
+        named: Figure = {"name": title, "legendgroup": title, "hoverinfo": "skip"}
         named["showlegend"] = not any(trace.get("legendgroup") == title for trace in self.traces)
         self.traces.append({"type": "scatter", "mode": "markers", "marker": marker} | place | named)
 
@@ -224,7 +224,9 @@ class Drawing:
         return [(scale(of(level) or 0.0) - lowest) / ((highest - lowest) or 1.0) for level in known]
 
     def hover(self, level: Level) -> str:
-        latency = f"{wording.latency_title(self.sweep.latency, self.say)} {wording.latency(level, self.sweep.latency)} ms"
+        latency = (
+            f"{wording.latency_title(self.sweep.latency, self.say)} {wording.latency(level, self.sweep.latency)} ms"
+        )
         rate = wording.throughput(self.sweep, level, self.say)
         lines = [wording.load(level, self.say), rate, latency, self.say(level.verdict)]
         return "<br>".join(_text(line) for line in lines)

@@ -19,6 +19,7 @@ from tokenswarm.results.language import LANGUAGES
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
 from tokenswarm.results.sweep.curve import Sweep
 from tokenswarm.results.sweep.observe import Observed, Wish
+from tokenswarm.results.wording import plain
 from tokenswarm.slo import GOODPUT_EXAMPLE, SLO_EXAMPLE, parse_goodput, parse_slo
 
 PAGE: Final = "sweep.html"
@@ -27,8 +28,8 @@ LATENCY: Final = "ttft_p95"
 TEXT, MARKDOWN, CSV, JSON = FORMATS = ("text", "markdown", "csv", "json")
 
 _PURPOSE: Final = """\
-How much load a server carries, and what that costs: throughput against latency, one point for each load level of one run
-(--steps, --find-capacity, edits in the web page) or of several, with the Pareto front and the knee."""
+How much load a server carries, and what that costs: throughput against latency, a point for each load level of one
+run (--steps, --find-capacity, edits in the web page) or of several, with the Pareto front and the knee."""
 _EPILOG: Final = """\
 examples:
   tokenswarm sweep runs/20261120T134000Z-chat        a run with --steps: its levels
@@ -67,9 +68,17 @@ def parser(program: str = "tokenswarm sweep") -> argparse.ArgumentParser:
     made.add_argument(
         "--latency", metavar="NAME", default=LATENCY, help=f"of the front and the knee: {LATENCY}, tpot_p50, e2e_p99 …"
     )
-    made.add_argument("--slo", metavar="GOALS", default="", help=f'for all runs, instead of theirs: "{SLO_EXAMPLE}"'.replace("%", "%%"))
     made.add_argument(
-        "--goodput", metavar="LIMITS", default="", help=f'on each request, instead of the runs\' own: "{GOODPUT_EXAMPLE}"'
+        "--slo",
+        metavar="GOALS",
+        default="",
+        help=f'for all runs, instead of theirs: "{SLO_EXAMPLE}"'.replace("%", "%%"),
+    )
+    made.add_argument(
+        "--goodput",
+        metavar="LIMITS",
+        default="",
+        help=f'on each request, instead of the runs\' own: "{GOODPUT_EXAMPLE}"',
     )
     made.add_argument(
         "--trust",
@@ -157,12 +166,14 @@ def tell(asked: Asked, runs: Sequence[Observed], unread: Sequence[str]) -> int:
     )
     show = {TEXT: console.text, MARKDOWN: table.markdown, CSV: records.as_csv, JSON: records.as_json}
     _say(show[asked.format](found))
+    if asked.format in (MARKDOWN, CSV):  # what is to be pasted is all that stands on stdout
+        for caution in found.cautions:
+            print(f"note: {plain(caution, 1000)}", file=sys.stderr)
     wrong = list(unread)
     if asked.html:
         path = asked.out or runs[0].path / PAGE
         try:
             write(path, page.render(swept(asked, runs, unread), LANGUAGES[asked.language]))
-            # What is to be pasted is all that stands on stdout.
             print(f"\nPage  {path}" if asked.format == TEXT else f"Page  {path}", file=_beside(asked.format))
         except RunDirectoryError as error:
             wrong.append(str(error))

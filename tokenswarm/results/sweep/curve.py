@@ -22,6 +22,9 @@ RATE: Final = "rate"
 IN_FLIGHT: Final = "in_flight"
 """What load is told by: users of closed loops, requests a second of open ones, and where there are both the requests in
 flight, which either has."""
+ONE_LEVEL: Final = (
+    "One load level is no curve. Measure more of them: --steps 1,2,4,8,16, or runs with other numbers of users."
+)
 _MOST_DEFECTS: Final = 3
 
 
@@ -143,10 +146,12 @@ def _curve(name: str, of_one: tuple[Level, ...], latency: Metric, throughput: st
 
 def _cautions(runs: Sequence[Observed], every: Sequence[Level], throughput: str, say: Language) -> Iterator[str]:
     yield from series.cautions(runs, say)
+    if len(every) == 1:
+        yield say(ONE_LEVEL)
     if len({level.open_loop for level in every}) > 1:
         yield say(
-            "Closed and open loops are mixed: in the one a load is users, in the other requests a second. Charts against "
-            "load take the requests in flight, which both have."
+            "Closed and open loops are mixed: in the one a load is users, in the other requests a second. Charts "
+            "against load take the requests in flight, which both have."
         )
     for run in runs:
         if throughput == TOKENS and any(part.amounts[TOKENS] is None for part in run.parts):

@@ -1,10 +1,11 @@
 """The knee of a load curve: where power, throughput divided by latency, is highest. Numbers only.
 
 Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer communications", ICC 1979;
-Jain, "The Art of Computer Systems Performance Analysis", 1991, section 3.3: up to the knee more load brings more
+Jain, "The Art of Computer Systems Performance Analysis", 1991, chapter 3: up to the knee more load brings more
 throughput than latency, beyond it more latency than throughput. In the plane of throughput (right) and latency (up) it
-is the point that a straight line from the origin touches from below. Rules that find the bend after scaling both axes to
-the range of the data (Kneedle: Satopää and others, 2011) were not taken: there the knee moves with how far one measured.
+is the point that a straight line from the origin touches from below. Rules that find the bend after scaling both axes
+to the range of the data (Kneedle: Satopää and others, 2011) were not taken: with them the knee moves with how far one
+measured.
 """
 
 from __future__ import annotations

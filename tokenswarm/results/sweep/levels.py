@@ -17,6 +17,7 @@ from tokenswarm.results import distribution
 from tokenswarm.results.compare import metrics
 from tokenswarm.results.distribution import Distribution, Floats
 from tokenswarm.results.sweep.observe import SPEED, Part
+from tokenswarm.verdict import Reason
 
 VALID_ONLY: Final = "valid"
 DEGRADED_TOO: Final = "degraded"
@@ -46,7 +47,7 @@ class Level:
     goodput: dict[str, Any] | None
     energy: dict[str, float | None] | None
     verdict: str
-    reasons: tuple[verdict.Reason, ...]
+    reasons: tuple[Reason, ...]
     client_was_the_limit: bool
     overloaded: bool
     each: tuple[Level, ...] = ()
@@ -179,7 +180,9 @@ def _objectives(parts: Sequence[Part]) -> tuple[dict[str, Any], ...]:
         counted, misses = sum(one["counted"] for one in same), sum(one["misses"] for one in same)
         share = _over(misses, counted)
         attained = None if share is None else share < same[0]["allowed"]
-        found.append({"objective": text, "counted": counted, "misses": misses, "miss_share": share} | {"attained": attained})
+        found.append(
+            {"objective": text, "counted": counted, "misses": misses, "miss_share": share} | {"attained": attained}
+        )
     return tuple(found)
 
 

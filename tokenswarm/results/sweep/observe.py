@@ -1,4 +1,4 @@
-"""What a sweep needs of one run: each of its load levels as a `Part`, so that a run is read once and its rows are let go.
+"""What a sweep needs of one run: each of its load levels as a `Part`, so that a run is read once and its rows let go.
 
 A load level is a steady window: of `--steps`, a shape or edits in the web page; of a plain run its only one; of a
 capacity search every level that it measured.
@@ -24,13 +24,33 @@ from tokenswarm.results.read import Run
 from tokenswarm.verdict import Verdict
 
 CLIENT_RULES: Final = frozenset(
-    "ttft_bounds send_delay schedule_lag sent_share in_flight_share users_share client_too_busy busy_user_clock "
-    "loop_blocked ring_full clock_jump cpu_steal cgroup_throttling tcp_trouble descriptors ports worker_lost".split()
+    (
+        "ttft_bounds",
+        "send_delay",
+        "schedule_lag",
+        "sent_share",
+        "in_flight_share",
+        "users_share",
+        "client_too_busy",
+        "busy_user_clock",
+        "loop_blocked",
+        "ring_full",
+        "clock_jump",
+        "cpu_steal",
+        "cgroup_throttling",
+        "tcp_trouble",
+        "descriptors",
+        "ports",
+        "worker_lost",
+    )
 )
 """Rules of the verdict that are about who made the load, not about who bore it."""
 OVERLOADED: Final = "no_steady_state"
 """The rule that a server breaks which is asked for more than it can do."""
-SPEED: Final = "decode_tps"
+SPEED: Final = "speed"
+"""1 / TPOT, tokens a second."""
+
+NO_WISH: Final = energy.Wish()
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,10 @@ class Wish:
 
     slo: str = ""
     goodput: str = ""
-    energy: energy.Wish = energy.Wish()
+    energy: energy.Wish = NO_WISH
+
+
+NOTHING: Final = Wish()
 
 
 @dataclass(frozen=True)
@@ -59,7 +82,7 @@ class Part:
     statuses: dict[str, int]
     amounts: dict[str, float | None]
     samples: dict[str, Floats] = field(repr=False)
-    """Milliseconds by the names of `compare.metrics.COLUMNS`, NaN where not measured; `decode_tps` per second."""
+    """Milliseconds by the names of `compare.metrics.COLUMNS`, NaN where not measured; and SPEED."""
     ttft_low: Floats = field(repr=False)
     itl: tuple[str, ...] = field(repr=False)
     """Histograms, encoded."""
@@ -95,7 +118,7 @@ class Observed:
     """On energy and cost: what is unknown and why, what to doubt."""
 
 
-def observe(path: Path, wish: Wish = Wish()) -> Observed:
+def observe(path: Path, wish: Wish = NOTHING) -> Observed:
     """Read a run directory. Raises RunDirectoryError if there is none or if it has no load level, AnalysisError for a
     GPU that cannot be told from another."""
     run = read.load(path)
@@ -118,7 +141,9 @@ def observe(path: Path, wish: Wish = Wish()) -> Observed:
         alone = replace(found, windows=(window,))
         parts.append(_part(run, alone, rows, flows, told[index] if told else None, defects))
     start = run.info.start.time if run.info.start else found.start
-    return Observed(path, run.name, run.info.label, start, _described(run), tuple(parts), tuple(dict.fromkeys(defects)), notes)
+    return Observed(
+        path, run.name, run.info.label, start, _described(run), tuple(parts), tuple(dict.fromkeys(defects)), notes
+    )
 
 
 def _levels(run: Run, found: Phases) -> Phases:
@@ -183,9 +208,11 @@ def _part(
 def _samples(rows: pd.DataFrame) -> Iterator[tuple[str, Floats]]:
     """Each latency of its population: from the first token of every row, the others of those that succeeded."""
     ok = (rows["status"] == "ok").to_numpy()
-    for name, of in (metrics.COLUMNS | {SPEED: SPEED}).items():
+    for name, of in metrics.COLUMNS.items():
         values = column(rows, of)
         yield name, values if name in metrics.FROM_FIRST_TOKEN else values[ok]
+    tpot = column(rows, "tpot_ms")[ok]
+    yield SPEED, 1e3 / tpot[tpot > 0]
 
 
 def _running(run: Run, window: Phase) -> float | None:
@@ -197,7 +224,7 @@ def _running(run: Run, window: Phase) -> float | None:
 
 def _energy(run: Run, found: Phases, wish: energy.Wish) -> tuple[list[dict[str, Any]] | None, tuple[str, ...]]:
     """Of each window, or None where there is nothing to know it from, and what is to be said about it."""
-    if run.hardware.empty and wish == energy.Wish():
+    if run.hardware.empty and wish == NO_WISH:
         return None, ()
     told = energy.figures(run, found, wish)
     notes = list(told["notes"])
@@ -205,7 +232,7 @@ def _energy(run: Run, found: Phases, wish: energy.Wish) -> tuple[list[dict[str, 
         notes.append(
             "The cost is unknown, since no GPU was sampled: record the run with --hardware, or name its GPUs by --gpus."
         )
-    return told["windows"], tuple(notes) if told["gpus"] or wish != energy.Wish() else ()
+    return told["windows"], tuple(notes) if told["gpus"] or wish != NO_WISH else ()
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -220,4 +247,3 @@ def _described(run: Run) -> dict[str, Any]:
         "tokens": {"sources": sorted({str(name) for name in ok["token_source"].unique() if name})},
         "client": {"clocks": sorted({str(name) for name in ok["clock"].unique() if name})},
     }
-

@@ -19,8 +19,8 @@ DEFINITIONS: Final = {
     "due in it, whenever they ended.",
     "Pareto front": "The levels to which no other is better: none has at least the throughput at no more latency. Of "
     "bounds of a latency the upper one counts.",
-    "Knee": "The level with the most throughput for its latency (Kleinrock's power, throughput / latency): before it more "
-    "load brings more throughput than latency, beyond it more latency than throughput.",
+    "Knee": "The level with the most throughput for its latency (Kleinrock's power, throughput / latency): before it "
+    "more load brings more throughput than latency, beyond it more latency than throughput.",
     "Best": "The highest throughput of the levels that kept all goals.",
     "Speed of one user": "Median of the tokens a second of each request while it streams, 1 / TPOT.",
     "Goodput": "Requests a second that kept to all limits; what failed has kept none.",
@@ -73,7 +73,9 @@ def _answers(sweep: Sweep, say: Language) -> Iterator[str]:
 
 
 def _card(answer: Answer) -> str:
-    below = " · ".join(f"<span>{escape(part)}</span>" for part in answer.more) if answer.value else escape(answer.more[0])
+    below = (
+        " · ".join(f"<span>{escape(part)}</span>" for part in answer.more) if answer.value else escape(answer.more[0])
+    )
     value = answer.value or UNKNOWN
     return (
         f'<div class="card"><div class="name">{escape(answer.title)}</div>'
@@ -83,12 +85,9 @@ def _card(answer: Answer) -> str:
 
 def _main_chart(sweep: Sweep, say: Language) -> str:
     if len(sweep.levels) < 2:
-        said = say("One load level is no curve. Measure more of them: --steps 1,2,4,8,16, or runs with other --users.")
-        return section(say("Throughput and latency"), f"<p>{escape(said)}</p>")
+        return ""
     caption = say("Each point is a level, its load beside it. Down and to the right is better.")
-    return section(
-        say("Throughput and latency"), figure("chart-trade-off", charts.trade_off(sweep, say), caption)
-    )
+    return section(say("Throughput and latency"), figure("chart-trade-off", charts.trade_off(sweep, say), caption))
 
 
 def _table(sweep: Sweep, say: Language) -> str:

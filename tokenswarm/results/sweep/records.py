@@ -1,4 +1,4 @@
-"""The levels for programs: CSV and JSON. Milliseconds, seconds, shares of 1; what is not known is empty or null, never 0."""
+"""The levels for programs: CSV and JSON. Milliseconds, seconds, shares of 1; what is not known is empty, never 0."""
 
 from __future__ import annotations
 
@@ -99,7 +99,11 @@ def _record(sweep: Sweep, curve: Curve, index: int) -> dict[str, Any]:
         low, high = spread or (None, None)
         found |= {f"{name}_lowest_run": low, f"{name}_highest_run": high}
     goodput = level.goodput or {}
-    found |= {"goals_kept": level.attained, "goodput_per_s": goodput.get("per_s"), "goodput_share": goodput.get("share")}
+    found |= {
+        "goals_kept": level.attained,
+        "goodput_per_s": goodput.get("per_s"),
+        "goodput_share": goodput.get("share"),
+    }
     found |= {name: (level.energy or {}).get(name) for name in _ENERGY}
     return found | {
         "verdict": level.verdict,

@@ -26,9 +26,34 @@ DOUBTED: Final = (
 TARGETS: Final = "targets"
 """They make a curve of its own, too, but for the built-in simulator: it has another port each time."""
 OF_THE_LEVEL: Final = frozenset(
-    "steps step_time warmup rate_per_user time_scale max_in_flight requests token_budget find_capacity slo goodput "
-    "fail_on run_dir label save_responses hardware server_metrics check seed protocol transport model arrivals "
-    "dataset_once stop_timeout query_model".split()
+    (
+        "steps",
+        "step_time",
+        "warmup",
+        "rate_per_user",
+        "time_scale",
+        "max_in_flight",
+        "requests",
+        "token_budget",
+        "find_capacity",
+        "slo",
+        "goodput",
+        "fail_on",
+        "run_dir",
+        "label",
+        "save_responses",
+        "hardware",
+        "server_metrics",
+        "check",
+        "seed",
+        "protocol",
+        "transport",
+        "model",
+        "arrivals",
+        "dataset_once",
+        "stop_timeout",
+        "query_model",
+    )
 )
 """Options that say how much load there is and for how long, or what is kept of it; or of which there is a fact."""
 _LONGEST: Final = 60

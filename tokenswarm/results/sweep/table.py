@@ -13,7 +13,7 @@ from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.sweep import wording as words
 from tokenswarm.results.sweep.curve import TOKENS, Curve, Sweep
 from tokenswarm.results.sweep.levels import Level
-from tokenswarm.results.wording import UNKNOWN, count, number, plain, share
+from tokenswarm.results.wording import count, number, plain, share
 
 _SHOWN: Final = ("ttft_p50", "ttft_p95", "ttft_p99", "tpot_p50", "e2e_p95")
 _ENERGY: Final = {
