@@ -42,4 +42,4 @@ for curve in sweep.curves:
 
 # %%
 print()
-sys.exit(command.tell(asked, runs, unread))
+sys.exit(command.tell(asked, sweep))

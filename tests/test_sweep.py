@@ -17,6 +17,7 @@ from tokenswarm.errors import RunDirectoryError
 from tokenswarm.results import energy
 from tokenswarm.results.compare import comparable, metrics
 from tokenswarm.results.sweep import curve, knee, levels, series
+from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
 from tokenswarm.results.sweep.knee import Knee
 from tokenswarm.results.sweep.observe import CLIENT_RULES, NOTHING, OVERLOADED, Wish, observe
@@ -160,7 +161,7 @@ def test_open_and_closed_loops_together_have_the_requests_in_flight(steps: Path,
     assert found.axis == curve.IN_FLIGHT
     assert sorted(one.name for one in found.curves) == ["closed", "constant"]
     assert [found.x(level) for level in found.curves[0].levels] == pytest.approx(list(USERS), rel=0.01)
-    assert any("loops are mixed" in caution for caution in found.cautions)
+    assert any("loops are mixed" in caution for caution in cautions(found))
 
 
 def test_an_overloaded_level_shows_the_bend_before_it(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_without_tokens_throughput_is_requests(tmp_path: Path) -> None:
     found = sweep([stepped(tmp_path / "silent", FEW, change=silent)])
     assert found.throughput == curve.REQUESTS
     assert found.curves[0].knee.index == 1
-    assert any("no request" in caution.lower() and "--tokenizer" in caution for caution in found.cautions)
+    assert any("no request" in caution.lower() and "--tokenizer" in caution for caution in cautions(found))
 
 
 def test_bounds_of_ttft_the_upper_one_counts(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_runs_of_different_models_are_curves_of_their_own(steps: Path, tmp_path:
 
     found = sweep([steps, stepped(tmp_path / "b", (4, 8), change=other)])
     assert [(one.name, len(one.levels)) for one in found.curves] == [("a-model", 5), ("b-model", 2)]
-    assert "The runs differ in models: a-model; b-model. Each has a curve of its own." in found.cautions
+    assert "The runs differ in models: a-model; b-model. Each has a curve of its own." in cautions(found)
     assert (found.curves[1].knee.index, found.curves[1].knee.why) == (None, knee.FEW)
 
 
@@ -215,7 +216,7 @@ def test_what_only_says_how_much_load_does_not_part_runs(tmp_path: Path) -> None
     other = stepped(tmp_path / "other", (8,), options={"run_dir": "y", "requests": 100, "seed": 2})
     assert len(sweep([one, other]).curves) == 1
     longer = stepped(tmp_path / "longer", (8,), options={"output_tokens": 500})
-    assert [one.name for one in sweep([one, longer]).curves] == ["output_tokens=not set", "output_tokens=500"]
+    assert [one.name for one in sweep([one, longer]).curves] == ["output_tokens=–", "output_tokens=500"]
 
 
 def gpu(watts: dict[int, float], seconds: float) -> str:
@@ -245,7 +246,7 @@ def test_unknown_energy_and_cost_stay_unknown_with_the_reason(tmp_path: Path) ->
     path = stepped(tmp_path / "dark", (4, 8))
     found = sweep([path], Wish(energy=energy.Wish(price_per_gpu_hour=3.6)))
     assert {value for level in found.levels for value in (level.energy or {}).values()} == {None}
-    (said,) = found.cautions
+    (said,) = cautions(found)
     assert said.startswith(f"{path}: The cost is unknown, since no GPU was sampled")
 
 

@@ -17,6 +17,7 @@ from tokenswarm.results.compare.metrics import Metric
 from tokenswarm.results.compare.page import write
 from tokenswarm.results.language import LANGUAGES
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
+from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
 from tokenswarm.results.sweep.observe import Observed, Wish
 from tokenswarm.results.wording import plain
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "tokenswarm swee
     written; what can be shown is."""
     try:
         asked = parse(arguments, program)
-        return tell(asked, *read(asked))
+        return tell(asked, swept(asked, *read(asked)))
     except (AnalysisError, OptionError, RunDirectoryError) as error:
         return refused(str(error))
 
@@ -153,27 +154,23 @@ def read(asked: Asked) -> tuple[list[Observed], list[str]]:
 
 
 def swept(asked: Asked, runs: Sequence[Observed], unread: Sequence[str] = ()) -> Sweep:
-    """The sweep that was asked for, its words in the page's language."""
-    say = LANGUAGES[asked.language]
+    """The sweep that was asked for."""
     price = asked.wish.energy.price_per_gpu_hour
-    return curve.sweep(runs, asked.latency, trust=asked.trust, price=price, unread=unread, say=say)
+    return curve.sweep(runs, asked.latency, trust=asked.trust, price=price, unread=unread)
 
 
-def tell(asked: Asked, runs: Sequence[Observed], unread: Sequence[str]) -> int:
+def tell(asked: Asked, found: Sweep) -> int:
     """Print, write the page, and return the exit status; what is wrong is said on stderr."""
-    found = curve.sweep(
-        runs, asked.latency, trust=asked.trust, price=asked.wish.energy.price_per_gpu_hour, unread=unread
-    )
     show = {TEXT: console.text, MARKDOWN: table.markdown, CSV: records.as_csv, JSON: records.as_json}
     _say(show[asked.format](found))
     if asked.format in (MARKDOWN, CSV):  # what is to be pasted is all that stands on stdout
-        for caution in found.cautions:
+        for caution in cautions(found):
             print(f"note: {plain(caution, 1000)}", file=sys.stderr)
-    wrong = list(unread)
+    wrong = list(found.unread)
     if asked.html:
-        path = asked.out or runs[0].path / PAGE
+        path = asked.out or found.runs[0].path / PAGE
         try:
-            write(path, page.render(swept(asked, runs, unread), LANGUAGES[asked.language]))
+            write(path, page.render(found, LANGUAGES[asked.language]))
             print(f"\nPage  {path}" if asked.format == TEXT else f"Page  {path}", file=_beside(asked.format))
         except RunDirectoryError as error:
             wrong.append(str(error))

@@ -7,6 +7,7 @@ from typing import Final
 
 from tokenswarm.results.console import SIMULATOR, WIDTH
 from tokenswarm.results.sweep import table, wording
+from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
 from tokenswarm.results.wording import plain
 
@@ -30,10 +31,11 @@ def _answers(sweep: Sweep) -> list[str]:
 
 def _notes(sweep: Sweep) -> list[str]:
     lines = [line for sentence in wording.how(sweep) for line in _wrapped(sentence, "")]
-    for caution in sweep.cautions[:_MOST_CAUTIONS]:
+    found = list(cautions(sweep))
+    for caution in found[:_MOST_CAUTIONS]:
         lines += _wrapped(plain(caution, 1000), "note     ")
-    if len(sweep.cautions) > _MOST_CAUTIONS:
-        lines.append(f"and {len(sweep.cautions) - _MOST_CAUTIONS} more in the page")
+    if len(found) > _MOST_CAUTIONS:
+        lines.append(f"and {len(found) - _MOST_CAUTIONS} more in the page")
     return lines
 
 

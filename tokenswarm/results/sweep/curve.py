@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tokenswarm.results.compare.metrics import Metric
-from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.sweep import knee, levels, pareto, series
 from tokenswarm.results.sweep.knee import Knee
 from tokenswarm.results.sweep.levels import Level
 from tokenswarm.results.sweep.observe import Observed
-from tokenswarm.results.wording import plain
 
 TOKENS: Final = "output_tokens"
 REQUESTS: Final = "ended"
@@ -22,10 +20,6 @@ RATE: Final = "rate"
 IN_FLIGHT: Final = "in_flight"
 """What load is told by: users of closed loops, requests a second of open ones, and where there are both the requests in
 flight, which either has."""
-ONE_LEVEL: Final = (
-    "One load level is no curve. Measure more of them: --steps 1,2,4,8,16, or runs with other numbers of users."
-)
-_MOST_DEFECTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Curve:
 @dataclass(frozen=True)
 class Sweep:
     """`throughput` (TOKENS, or REQUESTS where no run tells tokens) and `latency` are what front and knee are of.
-    `cautions` are sentences on what to doubt, `unread` on directories that were left out."""
+    `unread` are sentences on directories that were left out."""
 
     runs: tuple[Observed, ...]
     curves: tuple[Curve, ...]
@@ -56,7 +50,6 @@ class Sweep:
     limits: tuple[str, ...]
     simulator: bool
     price: float | None
-    cautions: tuple[str, ...]
     unread: tuple[str, ...]
 
     @property
@@ -81,7 +74,6 @@ def sweep(
     trust: str = levels.VALID_ONLY,
     price: float | None = None,
     unread: Sequence[str] = (),
-    say: Language = ENGLISH,
 ) -> Sweep:
     """All that these runs tell together; at least one, each with at least one level."""
     by_signature: dict[series.Signature, list[Observed]] = {}
@@ -89,7 +81,7 @@ def sweep(
         by_signature.setdefault(series.signature(run.described), []).append(run)
     differ = series.differing(list(by_signature))
     found = [
-        (series.name(one, differ, say), levels.levels(part for run in same for part in run.parts))
+        (series.name(one, differ), levels.levels(part for run in same for part in run.parts))
         for one, same in by_signature.items()
     ]
     every = [level for _, of_one in found for level in of_one]
@@ -106,7 +98,6 @@ def sweep(
         limits=tuple(dict.fromkeys(" ".join(level.goodput["limits"]) for level in every if level.goodput)),
         simulator=any(run.described["run"]["target"]["simulator"] for run in runs),
         price=price,
-        cautions=tuple(_cautions(runs, every, throughput, say)),
         unread=tuple(unread),
     )
 
@@ -142,46 +133,3 @@ def _curve(name: str, of_one: tuple[Level, ...], latency: Metric, throughput: st
         most=max(usable, key=gain, default=None),
         best=max(kept, key=gain, default=None),
     )
-
-
-def _cautions(runs: Sequence[Observed], every: Sequence[Level], throughput: str, say: Language) -> Iterator[str]:
-    yield from series.cautions(runs, say)
-    if len(every) == 1:
-        yield say(ONE_LEVEL)
-    if len({level.open_loop for level in every}) > 1:
-        yield say(
-            "Closed and open loops are mixed: in the one a load is users, in the other requests a second. Charts "
-            "against load take the requests in flight, which both have."
-        )
-    for run in runs:
-        if throughput == TOKENS and any(part.amounts[TOKENS] is None for part in run.parts):
-            yield say("{path}: no request tells its output tokens, so it has no place where they count.", path=run.path)
-        for defect in run.defects[:_MOST_DEFECTS]:
-            yield f"{run.path}: {plain(defect)}"
-        if len(run.defects) > _MOST_DEFECTS:
-            yield say("{path}: {count} more defects.", path=run.path, count=len(run.defects) - _MOST_DEFECTS)
-        for note in run.notes:
-            yield f"{run.path}: {plain(note)}"
-    if throughput == REQUESTS:
-        yield say(
-            "No request of these runs tells its output tokens, so throughput is requests a second. Let the server "
-            "report usage, or give --tokenizer to the run."
-        )
-    for what, known in (("--slo", _different(every, _goals)), ("--goodput", _different(every, _limits))):
-        if known:
-            yield say(
-                "The runs have different goals ({goals}): give {option} for all of them.", goals=known, option=what
-            )
-
-
-def _goals(level: Level) -> str:
-    return " ".join(one["objective"] for one in level.objectives)
-
-
-def _limits(level: Level) -> str:
-    return " ".join(level.goodput["limits"]) if level.goodput else ""
-
-
-def _different(every: Sequence[Level], of: Callable[[Level], str]) -> str:
-    found = sorted({of(level) or "none" for level in every})
-    return "; ".join(found) if len(found) > 1 else ""

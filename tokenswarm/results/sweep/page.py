@@ -10,6 +10,7 @@ from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.page import escape, facts, figure, section, table, whole
 from tokenswarm.results.sweep import charts, wording
 from tokenswarm.results.sweep import table as levels_table
+from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
 from tokenswarm.results.sweep.wording import Answer
 from tokenswarm.results.wording import UNKNOWN, UNSURE, count
@@ -127,7 +128,7 @@ def _charts(sweep: Sweep, say: Language) -> str:
 
 def _doubts(sweep: Sweep, say: Language) -> str:
     """What is not comparable, and why levels do not count."""
-    items = [("note", caution) for caution in (*sweep.unread, *sweep.cautions)]
+    items = [("note", caution) for caution in (*sweep.unread, *cautions(sweep, say))]
     for curve, index in sweep.places():
         level = curve.levels[index]
         if level.reasons:

@@ -11,6 +11,7 @@ import msgspec
 from tokenswarm.record import guard
 from tokenswarm.results.compare import metrics
 from tokenswarm.results.sweep import wording
+from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import TOKENS, Curve, Sweep
 from tokenswarm.results.sweep.levels import Level
 
@@ -59,7 +60,7 @@ def as_json(sweep: Sweep) -> str:
             }
             for curve in sweep.curves
         ],
-        "cautions": list(sweep.cautions),
+        "cautions": list(cautions(sweep)),
         "unread": list(sweep.unread),
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=1).decode()

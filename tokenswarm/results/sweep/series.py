@@ -12,7 +12,7 @@ from typing import Any, Final
 from tokenswarm.results.compare.comparable import FACTS, Fact
 from tokenswarm.results.language import Language
 from tokenswarm.results.sweep.observe import Observed
-from tokenswarm.results.wording import plain
+from tokenswarm.results.wording import UNKNOWN, plain
 
 APART: Final = ("kinds of target", "models", "protocols", "transports", "arrivals", "user classes")
 """Facts that make a curve of its own."""
@@ -78,10 +78,10 @@ def differing(signatures: Sequence[Signature]) -> list[str]:
     return [name for name in names if len({dict(one).get(name, "") for one in signatures}) > 1]
 
 
-def name(one: Signature, differ: Sequence[str], say: Language) -> str:
+def name(one: Signature, differ: Sequence[str]) -> str:
     """What a curve is called: its values of what differs. "" where there is only one."""
     known = dict(one)
-    texts = (_named(each, known.get(each, "") or say("not set")) for each in differ)
+    texts = (_named(each, known.get(each, "") or UNKNOWN) for each in differ)
     return plain(", ".join(texts), _LONGEST)
 
 
@@ -89,14 +89,14 @@ def cautions(runs: Sequence[Observed], say: Language) -> Iterator[str]:
     """What speaks against holding these runs against each other."""
     signatures = list(dict.fromkeys(signature(run.described) for run in runs))
     for each in differing(signatures):
-        values = sorted({dict(one).get(each, "") or say("not set") for one in signatures})
+        values = sorted({dict(one).get(each, "") or UNKNOWN for one in signatures})
         yield say(
             "The runs differ in {what}: {values}. Each has a curve of its own.",
             what=_what(each, say),
             values=plain("; ".join(values), 200),
         )
     for each in DOUBTED:
-        values = sorted({_fact(each).of(run.described) or say("unknown") for run in runs})
+        values = sorted({_fact(each).of(run.described) or UNKNOWN for run in runs})
         if len(values) > 1:
             yield say(
                 "The runs differ in {what}: {values}. The levels may not be comparable.",
