@@ -61,9 +61,13 @@ def test_every_figure_of_a_stepped_run(steps: Path) -> None:
         ttft = {1: 100, 2: 102, 4: 104, 8: 110, 16: 610}[users]
         assert level.of(metrics.METRICS["ttft_p95"]) == pytest.approx(ttft)
         assert level.of(metrics.METRICS["e2e_mean"]) == pytest.approx(e2e * 1e3)
-        assert level.of(metrics.METRICS["itl_p50"]) == pytest.approx(40, rel=0.01)
         assert level.speed is not None
         assert level.speed["p50"] == pytest.approx(10 / (e2e - ttft / 1e3))  # 10 more tokens after the first
+
+
+def test_itl_is_merged_from_histograms_where_it_is_asked_for(tmp_path: Path) -> None:
+    found = sweep([stepped(tmp_path / "itl", (2,), seconds=6)], latency="itl_p95")
+    assert found.levels[0].of(found.latency) == pytest.approx(40, rel=0.01)
 
 
 def test_front_and_knee_and_the_best_within_a_goal(steps: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tokenswarm.results.compare.metrics import Metric
+from tokenswarm.results.compare.metrics import ITL, Metric
 from tokenswarm.results.sweep import knee, levels, pareto, series
 from tokenswarm.results.sweep.knee import Knee
 from tokenswarm.results.sweep.levels import Level
@@ -81,7 +81,7 @@ def sweep(
         by_signature.setdefault(series.signature(run.described), []).append(run)
     differ = series.differing(list(by_signature))
     found = [
-        (series.name(one, differ), levels.levels(part for run in same for part in run.parts))
+        (series.name(one, differ), levels.levels((part for run in same for part in run.parts), itl=latency.of == ITL))
         for one, same in by_signature.items()
     ]
     every = [level for _, of_one in found for level in of_one]

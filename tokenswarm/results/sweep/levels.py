@@ -102,18 +102,18 @@ class Level:
         return self.verdict in allowed and not self.client_was_the_limit
 
 
-def levels(parts: Iterable[Part]) -> tuple[Level, ...]:
+def levels(parts: Iterable[Part], *, itl: bool = False) -> tuple[Level, ...]:
     """Parts of one curve as levels, by rising load. Those at the same load are pooled, but a part that is not valid
-    only with others of its kind, so that it does not spoil the rest."""
+    only with others of its kind, so that it does not spoil the rest. `itl`: with that latency, which takes a while."""
     groups: dict[object, list[Part]] = {}
     for index, part in enumerate(parts):
         at: object = part.users if not part.open_loop else None if part.rate is None else float(f"{part.rate:.6g}")
         key = (at, part.verdict.level, part.client_was_the_limit) if at is not None else index
         groups.setdefault(key, []).append(part)
-    return tuple(sorted((pooled(group) for group in groups.values()), key=lambda level: level.load or 0.0))
+    return tuple(sorted((pooled(group, itl=itl) for group in groups.values()), key=lambda level: level.load or 0.0))
 
 
-def pooled(parts: Sequence[Part]) -> Level:
+def pooled(parts: Sequence[Part], *, itl: bool = False) -> Level:
     """One level of one part or several."""
     first = parts[0]
     seconds = sum(part.seconds for part in parts)
@@ -122,7 +122,7 @@ def pooled(parts: Sequence[Part]) -> Level:
     per_second["total_tokens"] = None if output is None or into is None else output + into
     latency = {name: distribution.of(_joined(parts, name)) for name in metrics.COLUMNS}
     latency["ttft"] = distribution.of(_joined(parts, "ttft"), np.concatenate([part.ttft_low for part in parts]))
-    latency[metrics.ITL] = _itl(parts)
+    latency[metrics.ITL] = _itl(parts) if itl else None
     statuses = {name: 0 for part in parts for name in part.statuses}
     return Level(
         runs=tuple(part.run for part in parts),
@@ -142,7 +142,7 @@ def pooled(parts: Sequence[Part]) -> Level:
         reasons=tuple(reason for part in parts for reason in part.verdict.reasons if reason.level != verdict.NOTE),
         client_was_the_limit=any(part.client_was_the_limit for part in parts),
         overloaded=all(part.overloaded for part in parts),
-        each=tuple(pooled([part]) for part in parts) if len(parts) > 1 else (),
+        each=tuple(pooled([part], itl=itl) for part in parts) if len(parts) > 1 else (),
     )
 
 

@@ -91,7 +91,7 @@ def _record(sweep: Sweep, curve: Curve, index: int) -> dict[str, Any]:
         "decode_tps_p50": level.speed["p50"] if level.speed else None,
     }
     for metric in metrics.METRICS.values():
-        if metric.of in level.latency:
+        if metric.of in metrics.COLUMNS or metric.of == sweep.latency.of:
             found |= _bounds(level, metric)
     for name, spread in (
         ("latency", level.spread(lambda one: one.of(sweep.latency))),
