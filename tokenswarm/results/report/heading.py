@@ -80,12 +80,17 @@ def reasons(material: Material) -> str:
     return section(say("Why this verdict"), f'<ul class="reasons">{listed}</ul>' if listed else "")
 
 
+def said_again(reason: dict[str, Any], say: Language) -> tuple[str, str]:
+    """Text and advice of a reason of summary.json, in this language."""
+    if say is ENGLISH:
+        return reason["text"], reason["advice"]
+    rule, subject = rules.BY_NAME[reason["rule"]], say.again(reason["subject"])
+    measured = Measured(rule=rule.name, value=reason["value"], absolute=reason["absolute"], subject=subject)
+    return in_words(rule, measured, reason["level"], reason["threshold"], say)
+
+
 def _reason(reason: dict[str, Any], say: Language) -> str:
-    text, advice = reason["text"], reason["advice"]
-    if say is not ENGLISH:
-        rule, subject = rules.BY_NAME[reason["rule"]], say.again(reason["subject"])
-        measured = Measured(rule=rule.name, value=reason["value"], absolute=reason["absolute"], subject=subject)
-        text, advice = in_words(rule, measured, reason["level"], reason["threshold"], say)
+    text, advice = said_again(reason, say)
     return (
         f'<li><span class="level {escape(reason["level"])}">{escape(say(reason["level"]))}</span>'
         f'<span>{escape(text)}</span><span class="advice">{escape(advice)}</span></li>'

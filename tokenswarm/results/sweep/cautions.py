@@ -40,7 +40,7 @@ def _of_runs(sweep: Sweep, say: Language) -> Iterator[str]:
         if sweep.throughput == TOKENS and any(part.amounts[TOKENS] is None for part in run.parts):
             yield say("{path}: no request tells its output tokens, so it has no place where they count.", path=run.path)
         for told in (*run.defects[:_MOST_DEFECTS], *run.notes):
-            yield f"{run.path}: {plain(told)}"
+            yield f"{run.path}: {plain(say.again(told))}"
         if len(run.defects) > _MOST_DEFECTS:
             yield say("{path}: {count} more defects.", path=run.path, count=len(run.defects) - _MOST_DEFECTS)
 

@@ -14,12 +14,13 @@ from tokenswarm.results.charts.axes import BLUE, GREY, ORANGE, RED, TEAL, VIOLET
 from tokenswarm.results.compare import metrics
 from tokenswarm.results.language import Language
 from tokenswarm.results.sweep import wording
-from tokenswarm.results.sweep.curve import IN_FLIGHT, RATE, TOKENS, Curve, Sweep
+from tokenswarm.results.sweep.curve import IN_FLIGHT, RATE, TOKENS, USERS, Curve, Sweep
 from tokenswarm.results.sweep.levels import Level
 from tokenswarm.results.wording import number, plain
 from tokenswarm.slo import parse_slo
 
 COLOURS: Final = (BLUE, VIOLET, TEAL, RED, "#d6409f", "#b59a00", GREY)
+AXES: Final = {USERS: "users", RATE: "requests/s asked for", IN_FLIGHT: "requests in flight"}
 MOST_TICKS: Final = 14
 _NEAR_X, _NEAR_Y = 0.04, 0.05
 """Shares of a chart's width and height within which two labels would touch."""
@@ -40,9 +41,9 @@ def trade_off(sweep: Sweep, say: Language) -> Figure | None:
             lambda level: level.of(sweep.latency),
             low=lambda level: level.low(sweep.latency),
         )
-        for index, title, colour in ((curve.best, "best", TEAL), (curve.knee.index, "knee", ORANGE)):
+        for index, title, colour in ((curve.best, say("best"), TEAL), (curve.knee.index, say("knee"), ORANGE)):
             if index is not None:
-                found.ring(curve.levels[index], say(title), colour)
+                found.ring(curve.levels[index], title, colour)
     if not found.traces:
         return None
     y: Figure = {"title": {"text": f"{wording.latency_title(sweep.latency, say)}, ms"}}
@@ -272,8 +273,7 @@ def _against_load(
 
 
 def _load_axis(sweep: Sweep, say: Language) -> Figure:
-    titles = {IN_FLIGHT: "requests in flight", RATE: "requests/s asked for"}
-    found: Figure = {"title": {"text": say(titles.get(sweep.axis, "users"))}}
+    found: Figure = {"title": {"text": say(AXES[sweep.axis])}}
     loads = sorted({value for level in sweep.levels if (value := sweep.x(level))})
     found |= _scale(loads)
     if len(loads) <= MOST_TICKS and sweep.axis != IN_FLIGHT:

@@ -28,6 +28,18 @@ DEFINITIONS: Final = {
     "Not counted": "The verdict on the level is not valid: it is shown, and never chosen.",
 }
 
+CHARTS: Final = {
+    "throughput": (charts.throughput, "Throughput against load"),
+    "latencies": (charts.latencies, "Latency against load"),
+    "speeds": (charts.speeds, "Speed of one user and of all"),
+    "goodput": (charts.goodput, "Goodput against load"),
+    "load": (charts.load, "Load: asked, offered, achieved"),
+    "energy": (charts.energy, "Energy against load"),
+    "cost": (charts.cost, "Cost against load"),
+}
+"""With their captions."""
+HEADS: Final = ("Run", "Target", "Models", "Arrivals", "Levels", "Started")
+
 
 def render(sweep: Sweep, say: Language = ENGLISH) -> str:
     """The whole page, in a language."""
@@ -41,7 +53,7 @@ def render(sweep: Sweep, say: Language = ENGLISH) -> str:
         _runs(sweep, say),
         section(say("How to read it"), facts((say(name), escape(say(text))) for name, text in DEFINITIONS.items())),
     ]
-    return whole(f"{_title(sweep, say)} – tokenswarm", parts)
+    return whole(f"{_title(sweep, say)} – tokenswarm", parts, say)
 
 
 def _title(sweep: Sweep, say: Language) -> str:
@@ -110,18 +122,7 @@ def _cell(text: str) -> str:
 def _charts(sweep: Sweep, say: Language) -> str:
     if len(sweep.levels) < 2:
         return ""
-    drawn = [
-        figure(f"chart-{name}", chart(sweep, say), say(caption))
-        for name, chart, caption in (
-            ("throughput", charts.throughput, "Throughput against load"),
-            ("latencies", charts.latencies, "Latency against load"),
-            ("speeds", charts.speeds, "Speed of one user and of all"),
-            ("goodput", charts.goodput, "Goodput against load"),
-            ("load", charts.load, "Load: asked, offered, achieved"),
-            ("energy", charts.energy, "Energy against load"),
-            ("cost", charts.cost, "Cost against load"),
-        )
-    ]
+    drawn = [figure(f"chart-{name}", chart(sweep, say), say(caption)) for name, (chart, caption) in CHARTS.items()]
     inside = "".join(drawn)
     return section(say("Against load"), f'<div class="pair">{inside}</div>' if inside else "")
 
@@ -132,7 +133,7 @@ def _doubts(sweep: Sweep, say: Language) -> str:
     for curve, index in sweep.places():
         level = curve.levels[index]
         if level.reasons:
-            items.append((level.verdict, f"{wording.load(level, say)}: {wording.doubts(level)}"))
+            items.append((level.verdict, f"{wording.load(level, say)}: {wording.doubts(level, say)}"))
     markup = "".join(
         f'<li><span class="level {escape(kind)}">{escape(say(kind))}</span><span>{escape(said)}</span></li>'
         for kind, said in items
@@ -141,7 +142,7 @@ def _doubts(sweep: Sweep, say: Language) -> str:
 
 
 def _runs(sweep: Sweep, say: Language) -> str:
-    heads = [say(head) for head in ("Run", "target", "model", "arrivals", "levels", "started")]
+    heads = [say(head) for head in HEADS]
     rows = []
     for run in sweep.runs:
         told = run.described["run"]
@@ -150,7 +151,7 @@ def _runs(sweep: Sweep, say: Language) -> str:
                 f"<code>{escape(run.path)}</code>",
                 escape(told["target"]["host"] or UNKNOWN),
                 escape(", ".join(map(str, told["models"])) or UNKNOWN, 120),
-                escape(told["load"]["arrivals"]),
+                escape(say(told["load"]["arrivals"])),
                 count(len(run.parts)),
                 results_wording.instant(run.start),
             ]

@@ -16,7 +16,7 @@ from tokenswarm.results.sweep.levels import Level
 from tokenswarm.results.wording import count, number, plain, share
 
 _SHOWN: Final = ("ttft_p50", "ttft_p95", "ttft_p99", "tpot_p50", "e2e_p95")
-_ENERGY: Final = {
+ENERGY: Final = {
     "output_tokens_per_joule": "tokens/J",
     "cost_per_million_output_tokens": "cost of 1M out",
     "cost_per_million_total_tokens": "cost of 1M",
@@ -83,7 +83,7 @@ def _columns(sweep: Sweep, say: Language) -> Iterator[tuple[Column, bool]]:
     yield column(say("per user"), lambda level: wording.statistic(level.speed, "p50")), tokens
     yield column(say("goals"), lambda level: words.attained(level, say)), bool(sweep.goals)
     yield column(say("good/s"), lambda level: number((level.goodput or {}).get("per_s"))), bool(sweep.limits)
-    for name, head in _ENERGY.items():
+    for name, head in ENERGY.items():
         wanted = any(level.energy and level.energy[name] is not None for level in levels)
         yield column(say(head), lambda level, name=name: number((level.energy or {}).get(name))), wanted  # type: ignore[misc]
     yield column(say("verdict"), lambda level: say(level.verdict)), True

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from tokenswarm.results import wording
 from tokenswarm.results.compare import metrics
+from tokenswarm.results.goals_text import ATTAINED
 from tokenswarm.results.language import ENGLISH, Language
+from tokenswarm.results.report.heading import said_again
 from tokenswarm.results.sweep import knee
 from tokenswarm.results.sweep.curve import TOKENS, Curve, Sweep
 from tokenswarm.results.sweep.levels import ALL, Level
 from tokenswarm.results.wording import number
 
-_NO_KNEE: Final = {
+NO_KNEE: Final = {
     knee.FEW: "It takes three levels or more at different loads.",
     knee.BEYOND: "Up to the highest load throughput grew faster than latency: measure more load.",
     knee.BEFORE: "From the lowest load on latency grew faster than throughput: measure less load.",
@@ -40,9 +44,7 @@ def load(level: Level, say: Language = ENGLISH) -> str:
     """`32 users`, or `12.5/s` of an open loop."""
     if level.open_loop:
         return f"{wording.users(level.load)}/s"
-    if level.users == 1:
-        return say("1 user")
-    return say("{count} users", count=wording.count(level.users))
+    return say("{n} user" if level.users == 1 else "{n} users", n=wording.count(level.users))
 
 
 def short(level: Level) -> str:
@@ -73,7 +75,7 @@ def answers(sweep: Sweep, curve: Curve, say: Language = ENGLISH) -> Iterator[Ans
     if any(level.objectives for level in curve.levels):
         title = say("Best within {goals}", goals=" ".join(sweep.goals))
         yield _answer(sweep, curve, curve.best, title, say("No level keeps to that."), say)
-    yield _answer(sweep, curve, curve.knee.index, say("Knee"), say(_NO_KNEE.get(curve.knee.why, "")), say)
+    yield _answer(sweep, curve, curve.knee.index, say("Knee"), say(NO_KNEE.get(curve.knee.why, "")), say)
     if len(curve.levels) > 1:
         title = say("Highest throughput")
         yield _answer(sweep, curve, curve.most, title, say("No level has a verdict that allows to say."), say)
@@ -107,12 +109,13 @@ def marks(sweep: Sweep, curve: Curve, index: int, say: Language = ENGLISH) -> li
 def attained(level: Level, say: Language = ENGLISH) -> str:
     if not level.objectives:
         return wording.UNKNOWN
-    return say({True: "met", False: "MISSED", None: "not measured"}[level.attained])
+    return say(ATTAINED[level.attained])
 
 
-def doubts(level: Level) -> str:
+def doubts(level: Level, say: Language = ENGLISH) -> str:
     """Why a level is not valid."""
-    return "; ".join(dict.fromkeys(reason.text for reason in level.reasons))
+    found = (said_again(msgspec.structs.asdict(reason), say)[0] for reason in level.reasons)
+    return "; ".join(dict.fromkeys(found))
 
 
 def how(sweep: Sweep, say: Language = ENGLISH) -> list[str]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenswarm.results.language.chinese import charts, definitions, recorded, report, verdict
+from tokenswarm.results.language.chinese import charts, definitions, recorded, report, sweep, verdict
 
-CATALOGUE: Final[Mapping[str, str]] = {**report.TEXTS, **charts.TEXTS, **definitions.TEXTS, **verdict.TEXTS}
+CATALOGUE: Final[Mapping[str, str]] = {
+    **report.TEXTS,
+    **charts.TEXTS,
+    **definitions.TEXTS,
+    **verdict.TEXTS,
+    **sweep.TEXTS,
+}
 """Of the report."""
 RECORDED: Final[Mapping[str, str]] = recorded.TEXTS
 """Of sentences in summary.json, which has them in English, their places filled."""
