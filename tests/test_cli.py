@@ -55,7 +55,7 @@ def doctor(folder: Path, *arguments: str, **variables: str) -> tuple[int, dict[s
 def test_help_teaches_and_every_command_is_in_it(tmp_path: Path) -> None:
     done = run(tmp_path, "--help")
     assert done.returncode == 0
-    for name in ("options", "doctor", "simulate", "report", "compare", "merge", "energy"):
+    for name in ("options", "doctor", "simulate", "report", "compare", "merge", "energy", "sweep"):
         assert f"\n  {name} " in done.stdout
         assert f"\n  tokenswarm {name}" in done.stdout
     assert "locust -f locustfiles/chat.py" in done.stdout

@@ -14,6 +14,9 @@ from tokenswarm.results import capacity, goals_text, hardware, steps_text, wordi
 from tokenswarm.results.charts import client as client_chart
 from tokenswarm.results.language import LANGUAGES, chinese
 from tokenswarm.results.report import definitions, groups, heading
+from tokenswarm.results.sweep import page, series, table
+from tokenswarm.results.sweep.charts import AXES
+from tokenswarm.results.sweep.wording import NO_KNEE
 
 PACKAGE = Path(tokenswarm.__file__).parent
 SAYING = (PACKAGE / "results", PACKAGE / "load" / "words.py", PACKAGE / "verdict.py")
@@ -61,6 +64,9 @@ def tables() -> Iterator[str]:
     yield from ("note", "ramp", "steady", "drain", "closed", "kernel", "user", "finished", "late", "lost", "running")
     yield from ("hostname", "cpus", "platform")
     yield from (text for rule in rules.RULES for text in (rule.says, rule.advice))
+    yield from (*page.DEFINITIONS, *page.DEFINITIONS.values(), *(caption for _, caption in page.CHARTS.values()))
+    yield from (*page.HEADS, *table.ENERGY.values(), *NO_KNEE.values(), *AXES.values())
+    yield from (*series.APART, *series.DOUBTED, series.TARGETS)
     for each in definitions.DEFINITIONS:
         yield from (*each.names, each.text, each.formula, each.of, each.others)
 

@@ -106,6 +106,12 @@ def _compare(arguments: list[str]) -> int:
     return compare(arguments)
 
 
+def _sweep(arguments: list[str]) -> int:
+    from tokenswarm.results.sweep.command import main as sweep
+
+    return sweep(arguments)
+
+
 _COMMANDS: Final[Mapping[str, _Command]] = {
     "options": _Command(_options, "what a load test can be told: every option, its default and its variable"),
     "doctor": _Command(_doctor, "check this machine, and the model server if --host names one, before a test"),
@@ -114,6 +120,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "merge": _Command(_merge, "all that a run left on one timeline, as CSV or Parquet"),
     "energy": _Command(_energy, "joules per token, and what tokens cost"),
     "compare": _Command(_compare, "what changed between runs, how surely, and whether they may be compared"),
+    "sweep": _Command(_sweep, "throughput against latency, level by level: the Pareto front, the knee, the cost"),
 }
 
 _DESCRIPTION: Final = """\
@@ -137,5 +144,6 @@ examples:
   tokenswarm merge runs/20261120T134000Z-chat      its timeline.csv: a row a second
   tokenswarm energy runs/20261120T134000Z-chat     what its tokens cost in joules
   tokenswarm compare runs/before runs/after        what changed, with intervals; --fail-if sets the exit status
+  tokenswarm sweep runs/20261120T134000Z-chat      how much load the server carries, from a run with --steps
 
 `tokenswarm COMMAND --help` tells more of each command."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenswarm.results.language.chinese import against, charts, console, definitions, recorded, report, requests, verdict
+from tokenswarm.results.language.chinese import (
+    against,
+    charts,
+    console,
+    definitions,
+    recorded,
+    report,
+    requests,
+    sweep,
+    verdict,
+)
 
 CATALOGUE: Final[Mapping[str, str]] = {
     **report.TEXTS,
@@ -15,6 +25,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     **verdict.TEXTS,
     **against.TEXTS,
     **requests.TEXTS,
+    **sweep.TEXTS,
 }
 """Of the report."""
 RECORDED: Final[Mapping[str, str]] = {**recorded.TEXTS, **against.RECORDED}

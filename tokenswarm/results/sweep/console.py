@@ -1,0 +1,43 @@
+"""A sweep for a terminal: what answers, what to doubt, a line for each level."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Final
+
+from tokenswarm.results.console import SIMULATOR, WIDTH
+from tokenswarm.results.sweep import table, wording
+from tokenswarm.results.sweep.cautions import cautions
+from tokenswarm.results.sweep.curve import Sweep
+from tokenswarm.results.wording import plain
+
+_MOST_CAUTIONS: Final = 12
+
+
+def text(sweep: Sweep) -> str:
+    """All of it as lines, without a line end at the last."""
+    blocks = [[SIMULATOR] if sweep.simulator else [], _answers(sweep), table.text(sweep).splitlines(), _notes(sweep)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _answers(sweep: Sweep) -> list[str]:
+    lines = []
+    for curve in sweep.curves:
+        lines += [plain(curve.name)] if len(sweep.curves) > 1 else []
+        for answer in wording.answers(sweep, curve):
+            lines += _wrapped(plain(str(answer), 1000), "  " if len(sweep.curves) > 1 else "")
+    return lines
+
+
+def _notes(sweep: Sweep) -> list[str]:
+    lines = [line for sentence in wording.how(sweep) for line in _wrapped(sentence, "")]
+    found = list(cautions(sweep))
+    for caution in found[:_MOST_CAUTIONS]:
+        lines += _wrapped(plain(caution, 1000), "note     ")
+    if len(found) > _MOST_CAUTIONS:
+        lines.append(f"and {len(found) - _MOST_CAUTIONS} more in the page")
+    return lines
+
+
+def _wrapped(said: str, head: str) -> list[str]:
+    return textwrap.wrap(said, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
