@@ -25,10 +25,10 @@ demo: install ## 100 users for a minute against the embedded simulator, with a r
 	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s --hardware local
 
 test: $(VENV)/.installed-dev ## all tests; make test ARGS="-k simulator" for some
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 quick: $(VENV)/.installed-dev ## the tests that take less than five seconds each: for every day
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 conformance: $(VENV)/.installed-dev ## every real model server, installed into .servers; ARGS="-k vLLM" for one
 	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)
