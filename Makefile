@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 NATIVE := setup.py $(wildcard tokenswarm/transport/*.[ch])
+# Most tests wait much of their time, so three at once keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 # More for pytest, as in: make test ARGS="-k simulator"
 ARGS ?=
 
@@ -25,10 +27,10 @@ demo: install ## 100 users for a minute against the embedded simulator, with a r
 	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s --hardware local
 
 test: $(VENV)/.installed-dev ## all tests; make test ARGS="-k simulator" for some
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/.installed-dev ## the tests that take less than five seconds each: for every day
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 conformance: $(VENV)/.installed-dev ## every real model server, installed into .servers; ARGS="-k vLLM" for one
 	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)

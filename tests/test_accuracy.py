@@ -119,7 +119,7 @@ def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: 
     )
     body = ("--output-tokens", "30", "--extra-body", '{"ignore_eos": true}')
     with simulator(tmp_path, "--decode-base", "10", "--prefill-base", "30") as server:
-        load = ("-u", "10", "-r", "20", "-t", "4s")
+        load = ("-u", "10", "-r", "20", "-t", "2s")
         run = headless(tmp_path, server.url, *load, *body, locustfile=hog, env={MODE_VARIABLE: reading})
         log = sends(server.log_path)
     rows = run.rows()
