@@ -71,7 +71,7 @@ def test_what_fails_or_is_never_sent_is_due_and_not_good(tmp_path: Path) -> None
 def test_other_limits_are_warned_of_and_not_compared(tmp_path: Path) -> None:
     old, new = made(tmp_path / "old", OLD), made(tmp_path / "new", NEW, "ttft<450ms")
     found = compared(old, new, also=["goodput"])
-    assert "Other --goodput: ttft<350ms against ttft<450ms. It is not compared:" in warned(found)
+    assert "Other --goodput: ttft<350ms against ttft<450ms. Goodput is left out:" in warned(found)
     assert of(found, "goodput_share") is None
     judged = gate.judge(gate.parse("goodput -5%"), found)
     assert (judged.outcome, judged.fails) == (gate.UNJUDGED, True)

@@ -188,7 +188,7 @@ def _limits(baseline: Side, candidate: Side) -> Iterator[Caution]:
     which = f"Other --goodput: {_listed(told[0])} against {_listed(told[1])}"
     if told[0] == told[1]:
         which = f"Runs of one side have different --goodput: {_listed(told[0])}"
-    yield Caution(WARNING, f"{which}. It is not compared: --goodput here holds all runs to the same limits.")
+    yield Caution(WARNING, f"{which}. Goodput is left out: --goodput here holds all runs to the same limits.")
 
 
 def _lengths(baseline: Side, candidate: Side) -> Iterator[Caution]:
