@@ -8,10 +8,13 @@ BIN := $(VENV)/bin
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 NATIVE := setup.py $(wildcard tokenswarm/transport/*.[ch])
+# Most tests wait much of their time, so three at once keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 # More for pytest, as in: make test ARGS="-k simulator"
 ARGS ?=
 
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+# Not compiled: most modules of the big packages are never imported, and the others are compiled when they are.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick conformance prometheus browser sanitize lint format clean
@@ -23,28 +26,28 @@ demo: install ## 100 users for a minute against the embedded simulator, with a r
 	@unset LOCUST_HOST; set -x; \
 	$(BIN)/locust -f locustfiles/chat.py --headless --users 100 --spawn-rate 20 --run-time 60s --hardware local
 
-test: $(VENV)/.installed-test ## all tests; make test ARGS="-k simulator" for some
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: $(VENV)/.installed-dev ## all tests; make test ARGS="-k simulator" for some
+	$(PYTEST) $(ARGS)
 
-quick: $(VENV)/.installed-test ## the tests that take less than five seconds each: for every day
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+quick: $(VENV)/.installed-dev ## the tests that take less than five seconds each: for every day
+	$(PYTEST) -m "not slow" $(ARGS)
 
-conformance: $(VENV)/.installed-test ## every real model server, installed into .servers; ARGS="-k vLLM" for one
+conformance: $(VENV)/.installed-dev ## every real model server, installed into .servers; ARGS="-k vLLM" for one
 	$(BIN)/python -m pytest tests/conformance --every-server --write-page $(ARGS)
 
 prometheus: $(BIN)/promtool ## Debian's Prometheus into .venv, for the tests that scrape with it (apt-get, dpkg)
 
 browser: $(BIN)/chromium-headless-shell ## Debian's Chromium into .venv, for the tests that open reports (apt-get, dpkg)
 
-sanitize: $(VENV)/.installed-test ## the receive thread's tests under gcc's sanitizers (Linux)
+sanitize: $(VENV)/.installed-dev ## the receive thread's tests under gcc's sanitizers (Linux)
 	tests/sanitize_receiver.sh $(BIN)/python
 
-lint: $(VENV)/.installed-lint ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-lint ## put the code into ruff's format
+format: $(VENV)/.installed-dev ## put the code into ruff's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -60,15 +63,11 @@ $(VENV)/.installed: pyproject.toml $(NATIVE) $(BIN)/python
 	@$(PIP_INSTALL) .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	@echo "Installing what the tests need …"
-	@$(PIP_INSTALL) '.[test,servers]'
-	@touch $@
-
-$(VENV)/.installed-lint: $(VENV)/.installed
-	@echo "Installing what the checks need …"
-	@$(PIP_INSTALL) '.[test,lint]'
-	@touch $@
+# All at once, since every call of pip goes through all requirements again.
+$(VENV)/.installed-dev: pyproject.toml $(NATIVE) $(BIN)/python
+	@echo "Installing tokenswarm, and what tests and checks need, into $(VENV) …"
+	@$(PIP_INSTALL) '.[test,servers,lint]'
+	@touch $(VENV)/.installed $@
 
 # Unpacked, not installed: it needs no rights, and starts no service.
 $(BIN)/promtool: | $(BIN)/python

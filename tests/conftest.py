@@ -41,14 +41,16 @@ SLOW = (
     "test_workers",
 )
 """Beginnings of files whose tests are mostly whole runs, of several seconds each: marked slow, all of them."""
+LONGEST = ("test_capacity_runs", "test_open_loop", "test_steps", "test_workers")
+"""Of those, the ones in which a single test takes half a minute or more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first, so that no long one is the last to end."""
+    """The slow ones first, and of these the longest, so that no long one is the last to end."""
     for item in items:
         if item.path.stem.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not item.path.stem.startswith(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

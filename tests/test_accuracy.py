@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,25 @@ def monotonic_ns(run: LocustProcess, epoch: str) -> float:
     return float(start["monotonic_ns"] + (float(epoch) - start["time"]) * 1e9)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_rows_say_what_was_sent_and_when(tmp_path: Path, shape: str) -> None:
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocustProcess, dict[str, dict[str, Any]]]:
+    """A run whose requests go round servers of all shapes, and what each of them sent."""
+    folder = tmp_path_factory.mktemp("golden")
     body = ["--output-tokens", "30", "--extra-body", '{"ignore_eos": true}', "--save-responses"]
     pace = ("--decode-base", "10", "--prefill-base", "30")
-    with simulator(tmp_path, *pace, *SHAPES[shape]) as server:
-        run = headless(tmp_path, server.url, "-u", "10", "-r", "20", "-t", "3s", *body)
-        log = sends(server.log_path)
-    rows = run.rows()
+    with ExitStack() as stack:
+        servers = {shape: stack.enter_context(simulator(folder, *pace, *own)) for shape, own in SHAPES.items()}
+        hosts = ",".join(server.url for server in servers.values())
+        run = headless(folder, hosts, "-u", "20", "-r", "40", "-t", "3s", *body)
+        return run, {shape: sends(server.log_path) for shape, server in servers.items()}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_say_what_was_sent_and_when(golden: tuple[LocustProcess, dict[str, Any]], shape: str) -> None:
+    run, logs = golden
+    log = logs[shape]
+    assert sum(map(len, logs.values())) == len(run.rows()) + len(SHAPES), "a row for each request that a server saw"
+    rows = [row for row in run.rows() if row["id"] in log]
     texts = {
         saved["id"]: saved for saved in map(json.loads, (run.run_dir / "responses.jsonl").read_text().splitlines())
     }
@@ -107,7 +119,7 @@ def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: 
     )
     body = ("--output-tokens", "30", "--extra-body", '{"ignore_eos": true}')
     with simulator(tmp_path, "--decode-base", "10", "--prefill-base", "30") as server:
-        load = ("-u", "10", "-r", "20", "-t", "4s")
+        load = ("-u", "10", "-r", "20", "-t", "2s")
         run = headless(tmp_path, server.url, *load, *body, locustfile=hog, env={MODE_VARIABLE: reading})
         log = sends(server.log_path)
     rows = run.rows()

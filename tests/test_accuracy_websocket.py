@@ -98,7 +98,7 @@ def test_rows_say_what_was_sent_and_when(tmp_path: Path, shape: str) -> None:
 
 def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: str) -> None:
     with simulator(tmp_path, "--decode-base", "10", "--prefill-base", "30") as server:
-        load = ("-u", "10", "-r", "20", "-t", "4s")
+        load = ("-u", "10", "-r", "20", "-t", "2s")
         run = talk(tmp_path, server.url, TALKER + HOG, *load, **{MODE_VARIABLE: reading})
         log = sends(server.log_path)
     rows = run.rows()

@@ -24,7 +24,7 @@ def truth(folder: Path, *options: str) -> list[dict[str, Any]]:
         sys.executable,
         str(ROOT / "benchmarks" / "truth.py"),
         "--seconds",
-        "5",
+        "3",
         "--json",
         str(figures),
         *options,

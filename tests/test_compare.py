@@ -356,4 +356,4 @@ def test_few_requests_never_break_it(tmp_path: Path, known: Observed, rows: int)
 def test_every_metric_has_a_title_a_unit_and_a_direction() -> None:
     for name, metric in metrics.METRICS.items():
         assert metric.name == name and metric.title and metric.unit in ("ms", "/s", "")
-        assert metric.lower_is_better == (not name.endswith("_per_s"))
+        assert metric.lower_is_better == (not name.endswith("_per_s") and not name.startswith("goodput"))

@@ -186,6 +186,16 @@ def test_histograms_are_within_half_a_percent(durations: list[int], q: float) ->
     assert below * 0.995 - 0.002 <= value <= above * 1.005 + 0.002
 
 
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_mean_and_deviation_are_those_that_hdrh_finds_on_its_walk(count: int) -> None:
+    """Below, at and above 2,048 µs, where the steps begin."""
+    rng = np.random.default_rng(count)
+    durations = [*rng.lognormal(15, 3, count).astype(int).tolist(), 2_047_000, 2_048_000, 4_095_000, 4_096_000]
+    merged = histogram.merge([histogram.encode_ns(durations)])
+    expected = (merged.get_mean_value() / 1e3, merged.get_stddev() / 1e3)
+    assert histogram.mean_and_deviation_ms(merged) == pytest.approx(expected, rel=1e-12)
+
+
 def test_an_empty_histogram_has_no_percentile() -> None:
     assert histogram.percentile_ms(histogram.merge([histogram.encode_ns([])]), 50) is None
     with pytest.raises(ValueError, match="HdrHistogram"):

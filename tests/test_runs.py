@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from locust_process import ROOT, headless, locust, read_rows
+from locust_process import ROOT, LocustProcess, headless, locust, read_rows
 from scripted_server import DONE, END, HEAD, Peer, chunk, event, scripted
 from simulator_process import Running, simulator
 
@@ -20,8 +20,14 @@ PATH = "/v1/chat/completions"
 LONG_RAMP = "raise --spawn-rate"
 
 
-def test_a_headless_run_and_all_it_leaves(tmp_path: Path, quick_simulator: Running) -> None:
-    run = headless(tmp_path, quick_simulator.url, "-u", "10", "-r", "10", "-t", "4s", "--save-responses", "--seed", "7")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, quick_simulator: Running) -> LocustProcess:
+    """An ordinary run, for all tests that only look at what it said and left."""
+    folder = tmp_path_factory.mktemp("ordinary")
+    return headless(folder, quick_simulator.url, "-u", "10", "-r", "10", "-t", "6s", "--save-responses", "--seed", "7")
+
+
+def test_a_headless_run_and_all_it_leaves(run: LocustProcess) -> None:
     rows = run.rows()
     assert list(rows[0]) == list(COLUMNS)
     assert len(rows) > 50
@@ -112,8 +118,8 @@ def test_a_server_that_gives_no_finish_reasons_cuts_nothing_short(tmp_path: Path
     assert {row["status"] for row in rows} == {"ok"}
 
 
-def test_times_and_durations_of_a_row_agree(tmp_path: Path, quick_simulator: Running) -> None:
-    for row in headless(tmp_path, quick_simulator.url, "-u", "3", "-t", "2s").rows():
+def test_times_and_durations_of_a_row_agree(run: LocustProcess) -> None:
+    for row in run.rows():
         number = {name: float(value) for name, value in row.items() if re.fullmatch(r"-?\d+(\.\d+)?", value)}
         parts = sum(number.get(name, 0.0) for name in ("pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms"))
         assert number["ttft_ms"] - number["ttft_sent_ms"] == pytest.approx(parts, abs=0.01)
@@ -279,10 +285,10 @@ def listens(port: int) -> bool:
 def test_the_same_seed_asks_the_same(tmp_path: Path, quick_simulator: Running) -> None:
     def first_prompts(folder: str, seed: str) -> list[str]:
         (tmp_path / folder).mkdir()
-        options = ("-u", "1", "-t", "1s", "--save-responses", "--seed", seed)
+        options = ("-u", "1", "--requests", "10", "--save-responses", "--seed", seed)
         run = headless(tmp_path / folder, quick_simulator.url, *options)
         lines = (run.run_dir / "responses.jsonl").read_text().splitlines()
-        return [json.loads(line)["messages"][0]["content"] for line in lines[:10]]
+        return [json.loads(line)["messages"][0]["content"] for line in lines]
 
     assert first_prompts("a", "1") == first_prompts("b", "1") != first_prompts("c", "2")
 
@@ -318,9 +324,9 @@ def test_an_echoed_key_is_cut_out_of_the_error(tmp_path: Path) -> None:
 
 
 def test_a_second_run_never_touches_the_first(tmp_path: Path, quick_simulator: Running) -> None:
-    first = headless(tmp_path, quick_simulator.url, "-u", "1", "-t", "1s")
+    first = headless(tmp_path, quick_simulator.url, "-u", "1", "--requests", "1")
     before = (first.run_dir / "requests.csv").read_bytes()
-    headless(tmp_path, quick_simulator.url, "-u", "1", "-t", "1s")
+    headless(tmp_path, quick_simulator.url, "-u", "1", "--requests", "1")
     assert (first.run_dir / "requests.csv").read_bytes() == before
     assert read_rows(tmp_path / "run-2")
 
@@ -335,7 +341,7 @@ def test_default_run_directories_are_named_by_time_and_scenario(tmp_path: Path, 
 @pytest.mark.parametrize(("goal", "code"), [("errors", 3), ("invalid", 1)])
 def test_fail_on_sets_the_exit_code(tmp_path: Path, quick_simulator: Running, goal: str, code: int) -> None:
     body = json.dumps({"simulator": {"fault": "status", "status": 503}})
-    options = ("-u", "1", "-t", "2s", "--no-check", "--extra-body", body, "--fail-on", goal)
+    options = ("-u", "1", "--requests", "3", "--no-check", "--extra-body", body, "--fail-on", goal)
     # Nothing succeeded, so nothing was measured: that is an invalid run as well.
     run = headless(tmp_path, quick_simulator.url, *options, exit_code=3 if goal == "invalid" else code)
     counted = Counter(row["status"] for row in run.rows())
@@ -343,10 +349,9 @@ def test_fail_on_sets_the_exit_code(tmp_path: Path, quick_simulator: Running, go
     assert set(counted) <= set(STATUSES)
 
 
-def test_the_live_line(tmp_path: Path, quick_simulator: Running) -> None:
-    run = headless(tmp_path, quick_simulator.url, "-u", "5", "-t", "6s")
+def test_the_live_line(run: LocustProcess) -> None:
     line = next(line for line in run.output.splitlines() if "in flight" in line and "tokens/s" in line)
-    for part in ("users 5", "replies", "errors 0", "TTFT", "latency", "chars/s", "a user"):
+    for part in ("users 10", "replies", "errors 0", "TTFT", "latency", "chars/s", "a user"):
         assert part in line
 
 
@@ -357,7 +362,7 @@ def test_shapes_end_the_run_too(tmp_path: Path, quick_simulator: Running) -> Non
         + "from locust import LoadTestShape\n"
         + "class Steps(LoadTestShape):\n"
         + "    def tick(self):\n"
-        + "        return None if self.get_run_time() > 4 else (2 if self.get_run_time() < 2 else 4, 10)\n"
+        + "        return None if self.get_run_time() > 2 else (2 if self.get_run_time() < 1 else 4, 10)\n"
     )
     run = headless(tmp_path, quick_simulator.url, locustfile=locustfile)
     manifest = run.json("run.json")

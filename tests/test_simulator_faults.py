@@ -170,7 +170,7 @@ def raw(server: Running, spoken: Spoken, fault: str, *, after: int, timeout: flo
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/embeddings", {"model": "simulator", "input": "x"}),
+        ("/v1/embeddings", {"model": "simulator", "input": "x", "dimensions": 16}),
         ("/", {"prompt": "x"}),
         ("/generate", {"inputs": "x"}),
         ("/api/chat", {"model": "simulator", "messages": MESSAGES, "stream": False}),

@@ -14,6 +14,8 @@ LOWEST_US = 1
 HIGHEST_US = 3_600_000_000
 DIGITS = 3
 _KEPT_BITS = 8
+_EXACT_BITS = 11
+"""Values of so many bits have a step to themselves: 2 × 10^3 of them, to the next power of two."""
 
 
 def new() -> HdrHistogram:
@@ -65,6 +67,18 @@ def recorded(histogram: HdrHistogram) -> tuple[np.ndarray, np.ndarray]:
     indices = np.flatnonzero(everywhere)
     values = np.array([histogram.get_value_from_index(int(index)) for index in indices], dtype=np.int64)
     return values, everywhere[indices]
+
+
+def mean_and_deviation_ms(histogram: HdrHistogram) -> tuple[float, float]:
+    """Mean and standard deviation (of all, n) in milliseconds, each value taken for the middle of its step, as hdrh's
+    own methods do, which walk through every value up to the largest. NaN when the histogram is empty."""
+    values, counts = recorded(histogram)
+    if not len(values):
+        return float("nan"), float("nan")
+    shift = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - _EXACT_BITS, 0)
+    middles = values + ((1 << shift) >> 1)
+    mean = np.average(middles, weights=counts)
+    return float(mean) / 1e3, float(np.sqrt(np.average((middles - mean) ** 2, weights=counts))) / 1e3
 
 
 def percentile_ms(histogram: HdrHistogram, percentile: float) -> float | None:

@@ -33,9 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only = metafunc.definition.get_closest_marker("only")
         chosen = [server for server in SERVERS if every or server.light]
         chosen = [server for server in chosen if only is None or server.name in only.args]
-        slow = {True: [pytest.mark.slow], False: []}
-        marked = [pytest.param(server, id=server.name, marks=slow[server.slow]) for server in chosen]
-        metafunc.parametrize("server", marked, scope="session")
+        metafunc.parametrize("server", chosen, ids=lambda server: server.name, scope="session")
 
 
 @pytest.hookimpl(trylast=True)

@@ -107,8 +107,6 @@ class Server(ABC):
     """None: it is installed with what the tests need."""
     light = False
     """Installed within seconds, so that it is in every test run."""
-    slow = False
-    """Its tests are slow ones."""
     model = "tiny"
     key: str | None = None
     """The API key that it wants."""

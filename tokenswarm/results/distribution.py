@@ -50,10 +50,11 @@ def of_histograms(encoded: Iterable[str]) -> Distribution | None:
     count = int(merged.get_total_count())
     if not count:
         return None
+    mean, deviation = histogram.mean_and_deviation_ms(merged)
     return {
         "count": count,
-        "mean": merged.get_mean_value() / 1e3,
-        "std": merged.get_stddev() / 1e3,
+        "mean": mean,
+        "std": deviation,
         "min": merged.get_min_value() / 1e3,
         **{name: histogram.percentile_ms(merged, q) for name, q in PERCENTILES.items()},
         "max": merged.get_max_value() / 1e3,

@@ -40,6 +40,17 @@ class Figures:
         return self.statuses.isin(statuses).to_numpy()
 
 
+@dataclass(frozen=True)
+class Held:
+    """What several limits on each request make of some requests, one beside another: which of them count, which of
+    these kept to all limits, and which missed each one. Not `known`: a limit that none of them has a figure for."""
+
+    due: Mask
+    good: Mask
+    missed: tuple[Mask, ...]
+    known: bool
+
+
 def objectives(run: Run, cohort: pd.DataFrame, defects: list[str]) -> dict[str, Any] | None:
     """Of the whole run, and of the classes of users that have goals of their own. None without any.
 
@@ -63,10 +74,9 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
     Out are those that were cancelled or cut before they were late. A limit that no request has a figure for is not
     measured, and so is then the whole, unless each request has missed something.
     """
-    text = _text(run.info.options, "goodput")
     try:
-        limits = parse_goodput(text) if text else ()
-    except OptionError as error:
+        limits = goodput_limits(run)
+    except OptionError as error:  # run.json was edited, or is of another version
         defects.append(f"{error}.")
         limits = ()
     if not limits:
@@ -81,6 +91,12 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
         **_good(limits, cohort, run, seconds),
         "classes": parts if len(parts) > 1 else [],
     }
+
+
+def goodput_limits(run: Run) -> tuple[Limit, ...]:
+    """The run's own `--goodput`; empty without. Raises OptionError if it cannot be understood."""
+    text = _text(run.info.options, "goodput")
+    return parse_goodput(text) if text else ()
 
 
 def _text(options: Mapping[str, Any], name: str) -> str:
@@ -147,19 +163,26 @@ def _worths(figures: Figures, metric: str) -> Floats:
     return np.where(figures.are(OK) & ~np.isnan(figures.values), figures.values, others)
 
 
-def _good(limits: Sequence[Limit], rows: pd.DataFrame, run: Run, seconds: float) -> dict[str, Any]:
+def held_to(limits: Sequence[Limit], rows: pd.DataFrame, run: Run) -> Held:
+    """Requests of the run, held to one limit or more."""
     columns = [_figures(rows, limit.metric, run) for limit in limits]
     measured = all(not np.isnan(figures.values).all() for figures in columns)
     missed = [missed_by(limit, figures)[1] for limit, figures in zip(limits, columns, strict=True)]
     late, ended = np.logical_or.reduce(missed), columns[0].are(OK)
-    due, good = int((ended | late).sum()), int((ended & ~late).sum())
-    known = due > 0 and (measured or good == 0)  # nothing is good where everything failed
+    due, good = ended | late, ended & ~late
+    # Nothing is good where everything failed.
+    return Held(due, good, tuple(missed), bool(due.any()) and (measured or not good.any()))
+
+
+def _good(limits: Sequence[Limit], rows: pd.DataFrame, run: Run, seconds: float) -> dict[str, Any]:
+    held = held_to(limits, rows, run)
+    due, good = int(held.due.sum()), int(held.good.sum())
     return {
         "due": due,
-        "good": good if known else None,
-        "per_s": good / seconds if known else None,
-        "share": good / due if known else None,
-        "misses": [int(each.sum()) for each in missed],
+        "good": good if held.known else None,
+        "per_s": good / seconds if held.known else None,
+        "share": good / due if held.known else None,
+        "misses": [int(each.sum()) for each in held.missed],
     }
 
 

@@ -23,8 +23,6 @@ class LiteLLM(Server):
 
     name = "LiteLLM"
     prefix = PythonPrefix("litellm", ("litellm[proxy]==1.100.5",))
-    light = True
-    slow = True
     key = "sk-conformance"
     spoken: ClassVar = LlamaCpp.spoken
     long_body: ClassVar = {"ignore_eos": True}

@@ -16,6 +16,7 @@ from tokenswarm.results.compare import console, differences, gate, page, sides, 
 from tokenswarm.results.compare.differences import Comparison
 from tokenswarm.results.compare.gate import Gate, Judged
 from tokenswarm.results.compare.sides import Side
+from tokenswarm.slo import GOODPUT_EXAMPLE, parse_goodput
 
 PAGE: Final = "compare.html"
 EXIT_REFUSED: Final = 2
@@ -61,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
         help="certain (default): the whole interval is beyond the limit; likely: the estimate is, and the interval "
         "excludes no change; possible: any of the interval is",
     )
+    made.add_argument(
+        "--goodput",
+        metavar="LIMITS",
+        help=f'hold the requests of all runs to these, in place of the runs\' own: "{GOODPUT_EXAMPLE}"',
+    )
     made.add_argument("--confidence", metavar="PERCENT", type=_percent, default=95.0, help="of each interval (95)")
     made.add_argument("--seed", metavar="N", type=_natural, default=0, help="of the intervals' random draws (0)")
     made.add_argument("--out", metavar="FILE", type=Path, help=f"the page ({PAGE} in the first candidate's directory)")
@@ -101,8 +107,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read(asked: argparse.Namespace) -> Read:
-    """Raises OptionError for a wrong limit, RunDirectoryError if no two sides are left to compare."""
+    """Raises OptionError for a wrong limit of either kind, RunDirectoryError if no two sides are left to compare."""
     gates = gate.parse_all(asked.fail_if)
+    limits = () if asked.goodput is None else parse_goodput(asked.goodput)
     if asked.runs:
         paths = sides.directories(asked.runs)
         if len(paths) < 2:
@@ -110,11 +117,11 @@ def read(asked: argparse.Namespace) -> Read:
         of_baseline, of_candidates = paths[:1], [[path] for path in paths[1:]]
     else:
         of_baseline, of_candidates = sides.directories(asked.baseline), [sides.directories(asked.candidate)]
-    baseline = sides.side("baseline", of_baseline)
+    baseline = sides.side("baseline", of_baseline, limits)
     candidates, unread = [], []
     for paths in of_candidates:
         try:
-            candidates.append(sides.side("candidate", paths))
+            candidates.append(sides.side("candidate", paths, limits))
         except RunDirectoryError as error:
             unread.append(str(error))
     if not candidates:

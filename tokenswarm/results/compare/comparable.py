@@ -118,6 +118,7 @@ def cautions(baseline: Side, candidate: Side) -> Iterator[Caution]:
             _same_runs(baseline, candidate),
             _facts(baseline, candidate),
             _options(baseline, candidate),
+            _limits(baseline, candidate),
             _lengths(baseline, candidate),
             _errors(baseline, candidate),
             chain.from_iterable(_belief(run) for run in (*baseline.runs, *candidate.runs)),
@@ -170,6 +171,24 @@ def _options(baseline: Side, candidate: Side) -> Iterator[Caution]:
             yield Caution(
                 WARNING, f"Other option {plain(name, 40)}: {_listed(values[0])} against {_listed(values[1])}."
             )
+
+
+def same_limits(baseline: Side, candidate: Side) -> bool:
+    """Whether all requests were held to the same limits, or none to any: whether goodput can be compared."""
+    return len({run.held_to for run in (*baseline.runs, *candidate.runs)}) == 1
+
+
+def _limits(baseline: Side, candidate: Side) -> Iterator[Caution]:
+    if same_limits(baseline, candidate):
+        return
+    told = [
+        sorted({" ".join(sorted(limit.text for limit in run.limits)) for run in side.runs})
+        for side in (baseline, candidate)
+    ]
+    which = f"Other --goodput: {_listed(told[0])} against {_listed(told[1])}"
+    if told[0] == told[1]:
+        which = f"Runs of one side have different --goodput: {_listed(told[0])}"
+    yield Caution(WARNING, f"{which}. Goodput is left out: --goodput here holds all runs to the same limits.")
 
 
 def _lengths(baseline: Side, candidate: Side) -> Iterator[Caution]:

@@ -49,6 +49,7 @@ def _metrics(comparison: Comparison) -> list[str]:
         rows.append(cells)
     findings = ["", *(wording.finding(one) for one in comparison.differences)]
     lines = [f"{line}   {said}" for line, said in zip(aligned(rows), findings, strict=True)]
+    lines += ["", *textwrap.wrap(limits, WIDTH)] if (limits := wording.limits(comparison)) else []
     return [*lines, "", *textwrap.wrap(wording.intervals(comparison), WIDTH)]
 
 

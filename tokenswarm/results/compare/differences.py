@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -77,7 +77,8 @@ class Described:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`intervals`: how many there are, each at `confidence` by itself."""
+    """`intervals`: how many there are, each at `confidence` by itself; `goodput`: the limits that it is held to, empty
+    where it is not compared."""
 
     baseline: Described
     candidate: Described
@@ -86,6 +87,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     effects: tuple[Effect, ...]
     cautions: tuple[Caution, ...]
+    goodput: tuple[str, ...] = ()
 
 
 def compare(
@@ -95,6 +97,10 @@ def compare(
     arrivals = [run.summary["run"]["load"]["arrivals"] for run in (*baseline.runs, *candidate.runs)]
     wanted = {metric.name: metric for metric in metrics.shown(open_loop=any(name != "closed" for name in arrivals))}
     wanted |= {name: metrics.known(name) for name in also}
+    cautions = tuple(comparable.cautions(baseline, candidate))
+    alike = comparable.same_limits(baseline, candidate)
+    if not alike:
+        baseline, candidate = _without_goodput(baseline), _without_goodput(candidate)
     found = tuple(_difference(metric, baseline, candidate, confidence, seed) for metric in wanted.values())
     measured = tuple(one for one in found if one.baseline.value is not None or one.candidate.value is not None)
     kept = tuple(one for one in found if one in measured or one.metric in also)
@@ -105,8 +111,19 @@ def compare(
         sum(one.headline is not None and one.headline.low is not None for one in kept),
         kept,
         tuple(_effects(wanted.values(), baseline, candidate)),
-        tuple(comparable.cautions(baseline, candidate)),
+        cautions,
+        tuple(limit.text for limit in baseline.runs[0].limits) if alike else (),
     )
+
+
+def _without_goodput(side: Side) -> Side:
+    """Requests that were held to other limits are no measure of what changed."""
+    kept = [
+        {name: ratio for name, ratio in run.ratios.items() if name not in (metrics.GOODPUT, metrics.GOOD_SHARE)}
+        for run in side.runs
+    ]
+    runs = tuple(replace(run, ratios=ratios) for run, ratios in zip(side.runs, kept, strict=True))
+    return replace(side, runs=runs)
 
 
 def _described(side: Side) -> Described:

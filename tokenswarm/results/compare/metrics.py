@@ -36,6 +36,9 @@ RATES: Final = {
     "total_tokens_per_s": "All tokens/s",
 }
 ERROR_RATE: Final = "error_rate"
+GOODPUT: Final = "goodput"
+GOOD_SHARE: Final = "goodput_share"
+"""Of the requests that were due; both where there are limits on each request."""
 
 _STANDARD: Final = ("p50", "p95", "p99")
 _STANDARD_LATENCIES: Final = ("ttft", "tpot", ITL, "e2e")
@@ -54,7 +57,7 @@ class Metric:
 
     @property
     def lower_is_better(self) -> bool:
-        return self.kind != RATE
+        return self.kind != RATE and self.of != GOOD_SHARE
 
     @property
     def unit(self) -> str:
@@ -79,6 +82,8 @@ def _all() -> dict[str, Metric]:
         found.append(Metric(f"{latency}_mean", f"{title_of(latency)} mean", MEAN, latency, "mean"))
     found += [Metric(name, title, RATE, name) for name, title in RATES.items()]
     found.append(Metric(ERROR_RATE, "Error rate", SHARE, ERROR_RATE))
+    found.append(Metric(GOODPUT, "Goodput, requests/s", RATE, GOODPUT))
+    found.append(Metric(GOOD_SHARE, "Goodput, of all due", SHARE, GOOD_SHARE))
     return {metric.name: metric for metric in found}
 
 
@@ -89,7 +94,7 @@ def shown(*, open_loop: bool) -> list[Metric]:
     """What is compared without being asked for. An open loop's headline is TTFT from when the request was due."""
     latencies = ("ttft_due", *_STANDARD_LATENCIES) if open_loop else _STANDARD_LATENCIES
     names = [f"{latency}_{statistic}" for latency in latencies for statistic in _STANDARD]
-    return [METRICS[name] for name in (*names, *_STANDARD_RATES, ERROR_RATE)]
+    return [METRICS[name] for name in (*names, *_STANDARD_RATES, GOODPUT, GOOD_SHARE, ERROR_RATE)]
 
 
 def known(name: str) -> Metric:
@@ -99,4 +104,5 @@ def known(name: str) -> Metric:
     close = difflib.get_close_matches(name, METRICS, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     latencies = f"{', '.join((*COLUMNS, ITL))} with _{', _'.join(LEVELS)} or _mean"
-    raise OptionError(f"there is no metric {name!r}{meant} There are {latencies}; {', '.join(RATES)}; {ERROR_RATE}")
+    others = f"{', '.join((*RATES, GOODPUT))}; {ERROR_RATE}, {GOOD_SHARE}"
+    raise OptionError(f"there is no metric {name!r}{meant} There are {latencies}; {others}")

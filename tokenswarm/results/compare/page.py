@@ -90,7 +90,7 @@ def _differences(comparison: Comparison, against: str) -> str:
             cells.append(escape(wording.figure(one, side)))
             cells += [escape(wording.between(one, side))] if repeated else []
         rows.append([*cells, _change(one), _outcome(one)])
-    note = f"{wording.intervals(comparison)} ~: too few requests to rely on."
+    note = f"{wording.limits(comparison)} {wording.intervals(comparison)} ~: too few requests to rely on.".lstrip()
     if repeated:
         note += " runs: standard deviation between the runs of that side."
     return section(f"Changes{against}", table(heads, rows), note=note)

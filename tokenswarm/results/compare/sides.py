@@ -12,13 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm import histogram
-from tokenswarm.errors import RunDirectoryError
+from tokenswarm.errors import OptionError, RunDirectoryError
 from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, SHED, TIMEOUT
-from tokenswarm.results import flow, phases, read, summarise
+from tokenswarm.results import flow, goals, phases, read, summarise
 from tokenswarm.results.compare import bootstrap, metrics
 from tokenswarm.results.compare.bootstrap import Floats, Ints, Ratio, Sample
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
+from tokenswarm.slo import Limit
 
 MOST_BATCHES: Final = 20
 """In each window."""
@@ -31,7 +32,8 @@ _NOT_COUNTED: Final = (CANCELLED, INCOMPLETE)
 @dataclass(frozen=True)
 class Observed:
     """What comparing needs of one run. `samples` by latency, `ratios` by rate or share; `over_time`: for each latency
-    (seconds since the window's start, milliseconds), and output tokens as (seconds, tokens a second)."""
+    (seconds since the window's start, milliseconds), and output tokens as (seconds, tokens a second); `limits` are
+    those of goodput."""
 
     path: Path
     name: str
@@ -39,6 +41,12 @@ class Observed:
     samples: dict[str, Sample]
     ratios: dict[str, Ratio]
     over_time: dict[str, tuple[Floats, Floats]] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
+
+    @property
+    def held_to(self) -> frozenset[tuple[str, float]]:
+        """Its limits, however they are written."""
+        return frozenset((limit.metric, limit.bound) for limit in self.limits)
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,10 @@ def directories(patterns: Sequence[str]) -> list[Path]:
     return found
 
 
-def side(role: str, paths: Sequence[Path]) -> Side:
-    """All that can be read of these runs; a directory that is there twice counts once. Raises RunDirectoryError, with
-    what is wrong with each directory, where none can be read."""
+def side(role: str, paths: Sequence[Path], limits: tuple[Limit, ...] = ()) -> Side:
+    """All that can be read of these runs; a directory that is there twice counts once. `limits` are goodput's, in place
+    of those that the runs had. Raises RunDirectoryError, with what is wrong with each directory, where none can be
+    read."""
     runs: list[Observed] = []
     problems: list[str] = []
     seen: set[Path] = set()
@@ -84,7 +93,7 @@ def side(role: str, paths: Sequence[Path]) -> Side:
             continue
         seen.add(path.resolve())
         try:
-            runs.append(observe(path))
+            runs.append(observe(path, limits))
         except RunDirectoryError as error:
             problems.append(f"{error}.")
     if not runs:
@@ -92,8 +101,8 @@ def side(role: str, paths: Sequence[Path]) -> Side:
     return Side(role, tuple(runs), tuple(problems))
 
 
-def observe(path: str | Path) -> Observed:
-    """Read a run directory. Raises RunDirectoryError if there is none, or no request in it."""
+def observe(path: str | Path, limits: tuple[Limit, ...] = ()) -> Observed:
+    """Read a run directory; `limits` as for a side. Raises RunDirectoryError if there is none, or no request in it."""
     run = read.load(path)
     found = phases.find(run)
     due = phases.intended(run)
@@ -104,13 +113,15 @@ def observe(path: str | Path) -> Observed:
     batches = _Batches(run, found, due)
     samples = dict(_samples(run, inside, batches.of(due)[inside], batches.strata))
     itl = _itl(run, batches)
+    limits = limits or _own_limits(run)
     return Observed(
         Path(path),
         run.name,
         summarise.summarise(run),
         samples | ({metrics.ITL: itl} if itl else {}),
-        dict(_ratios(run, inside, batches, due)),
+        {**dict(_ratios(run, inside, batches, due)), **dict(_goodput(run, inside, batches, due, limits))},
         _over_time(run, found, inside, due),
+        limits,
     )
 
 
@@ -194,6 +205,25 @@ def _ratios(run: read.Run, inside: phases.Mask, batches: _Batches, due: Floats) 
     due_rows = np.bincount(batch[counted], minlength=number).astype(np.float64)
     if due_rows.any():
         yield metrics.ERROR_RATE, Ratio(failed, due_rows, batches.strata)
+
+
+def _own_limits(run: read.Run) -> tuple[Limit, ...]:
+    try:
+        return goals.goodput_limits(run)
+    except OptionError:  # which the summary tells as a defect
+        return ()
+
+
+def _goodput(
+    run: read.Run, inside: phases.Mask, batches: _Batches, due: Floats, limits: Sequence[Limit]
+) -> Iterator[tuple[str, Ratio]]:
+    held = goals.held_to(limits, run.rows[inside], run) if limits else None
+    if held is None or not held.known:
+        return
+    number, batch = len(batches.strata), batches.of(due)[inside]
+    good, counted = (np.bincount(batch[mask], minlength=number).astype(np.float64) for mask in (held.good, held.due))
+    yield metrics.GOODPUT, Ratio(good, batches.seconds, batches.strata)
+    yield metrics.GOOD_SHARE, Ratio(good, counted, batches.strata)
 
 
 def _over_time(run: read.Run, found: Phases, inside: phases.Mask, due: Floats) -> dict[str, tuple[Floats, Floats]]:

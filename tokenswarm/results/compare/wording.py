@@ -83,6 +83,12 @@ def effect(found: Effect) -> str:
     return f"{found.title}: longer in the candidate for {share:.0f} of 100 pairs of requests ({found.size} effect)"
 
 
+def limits(comparison: Comparison) -> str:
+    """What goodput is held to; "" where it is not compared."""
+    held_to = " ".join(comparison.goodput)
+    return held_to and f"Goodput: requests due that kept to {held_to}, a second, and their share of all that count."
+
+
 def intervals(comparison: Comparison) -> str:
     """What making many comparisons at once does."""
     level = comparison.confidence
