@@ -8,7 +8,8 @@ Two users, a worker each, steady from second 2 to second 12 after T0. Nothing he
     w1                  r3=====     r5=========     r7================     r9(shed)  r11=====|cut
                |<--------------------- steady ---------------------->|<-- drain
 
-Percentiles are of type 7: of n figures in order, counted from 0, the one at place (n - 1) * p, in proportion between two.
+Percentiles are of type 7: of n figures in order, counted from 0, the one at place (n - 1) * p, or that share of the way
+between the two around it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import run_directory_maker as maker
+from differences import differences
 from run_directory_maker import T0, Record
 
 from tokenswarm import histogram
@@ -529,22 +531,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def summary(directory: Path) -> dict[str, Any]:
     return summarise.summarise(read.load(directory))
-
-
-def differences(found: Any, expected: Any, where: str, within: float = 1e-6) -> list[str]:
-    """Where two tables differ, a line each; numbers may by a share of `within`, and instants by a millisecond."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        odd = [f"{where}.{key}: only one has it" for key in sorted(found.keys() ^ expected.keys())]
-        both = [key for key in expected if key in found]
-        return odd + [line for k in both for line in differences(found[k], expected[k], f"{where}.{k}", within)]
-    if isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
-        pairs = enumerate(zip(found, expected, strict=True))
-        return [line for i, (one, two) in pairs for line in differences(one, two, f"{where}[{i}]", within)]
-    if isinstance(expected, int | float) and isinstance(found, int | float) and not isinstance(expected, bool):
-        same = abs(found - expected) <= within * min(abs(expected), 1000) + 1e-9
-    else:
-        same = found == expected
-    return [] if same else [f"{where} is {found!r}, not {expected!r}"]
 
 
 @pytest.mark.parametrize("table", EXPECTED)
