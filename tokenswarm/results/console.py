@@ -68,12 +68,15 @@ def _title(summary: dict[str, Any], say: Language) -> list[str]:
         *filter(None, [wording.how_it_ended(summary, say)]),
     ]
     if target["simulator"]:
-        told = say(
-            "SIMULATOR: these figures are about tokenswarm's built-in simulator. No real model server was measured."
-        )
-        bar = "!" * width(told)
-        lines += [bar, told, bar]
+        lines += simulator_warning(say)
     return lines
+
+
+def simulator_warning(say: Language = ENGLISH) -> list[str]:
+    """Which nobody can miss: no real server was measured."""
+    told = say("SIMULATOR: these figures are about tokenswarm's built-in simulator. No real model server was measured.")
+    bar = "!" * width(told)
+    return [bar, told, bar]
 
 
 def _verdict(summary: dict[str, Any], say: Language) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
-from tokenswarm.results.console import SIMULATOR, WIDTH
+from tokenswarm.results.console import WIDTH, simulator_warning
 from tokenswarm.results.sweep import table, wording
 from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
@@ -16,7 +16,12 @@ _MOST_CAUTIONS: Final = 12
 
 def text(sweep: Sweep) -> str:
     """All of it as lines, without a line end at the last."""
-    blocks = [[SIMULATOR] if sweep.simulator else [], _answers(sweep), table.text(sweep).splitlines(), _notes(sweep)]
+    blocks = [
+        simulator_warning() if sweep.simulator else [],
+        _answers(sweep),
+        table.text(sweep).splitlines(),
+        _notes(sweep),
+    ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
