@@ -5,10 +5,16 @@ Used for what is too much to keep raw (gaps between chunks); percentiles of requ
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
+from pyhdrh import decode as decode_counts  # of the same distribution
+
+Counts = npt.NDArray[np.uint64]
 
 LOWEST_US = 1
 HIGHEST_US = 3_600_000_000
@@ -24,6 +30,10 @@ def new() -> HdrHistogram:
 
 
 _COUNTS = new().counts_len
+_OUTER = 8
+"""Bytes before the compressed part of a text."""
+_HEAD = zlib.decompress(base64.b64decode(new().encode())[_OUTER:])
+"""What is before the counts of all histograms like ours, but for their length."""
 
 
 def encode_ns(durations_ns: Sequence[int]) -> str:
@@ -55,15 +65,45 @@ def decode(text: str) -> HdrHistogram:
 
 def merge(encoded: Iterable[str]) -> HdrHistogram:
     """The sum of several encoded histograms; empty strings are skipped. Raises ValueError as `decode` does."""
-    total = new()
+    total, one = new(), np.zeros(_COUNTS, dtype=np.uint64)
+    counts = _counts(total)
+    count, lowest, highest = 0, _COUNTS, -1
     for text in filter(None, encoded):
-        total.add(decode(text))
+        first, last = _decode_into(one, text)
+        some = one[first : last + 1]
+        counts[first : last + 1] += some
+        count, lowest, highest = count + int(some.sum()), min(lowest, first), max(highest, last)
+        some[:] = 0
+    if count:
+        total.set_internal_tacking_values(lowest, highest, count)
     return total
+
+
+def _decode_into(counts: Counts, text: str) -> tuple[int, int]:
+    """Put what was encoded into counts that are all 0; the first and the last index that is not, (0, -1) if none is.
+    Raises ValueError as `decode` does.
+
+    The library's own way makes a histogram with room for all counts of each text, which takes five times as long.
+    """
+    try:
+        data = zlib.decompress(base64.b64decode(text)[_OUTER:])
+        if data[:4] == _HEAD[:4] and data[8 : len(_HEAD)] == _HEAD[8:]:  # between them is the length
+            found = decode_counts(data, len(_HEAD), counts.ctypes.data, _COUNTS, counts.itemsize)
+            return max(0, found["min_nonzero_index"]), found["max_nonzero_index"]
+    except Exception:  # whatever it is, `decode` says it
+        counts[:] = 0
+    counts += _counts(decode(text))
+    there = np.flatnonzero(counts)
+    return (int(there[0]), int(there[-1])) if len(there) else (0, -1)
+
+
+def _counts(histogram: HdrHistogram) -> Counts:
+    return np.ctypeslib.as_array(histogram.encoder.payload.counts)
 
 
 def recorded(histogram: HdrHistogram) -> tuple[np.ndarray, np.ndarray]:
     """The values that are in it, in microseconds, rising, and how often each is."""
-    everywhere = np.ctypeslib.as_array(histogram.encoder.payload.counts)
+    everywhere = _counts(histogram)
     indices = np.flatnonzero(everywhere)
     values = np.array([histogram.get_value_from_index(int(index)) for index in indices], dtype=np.int64)
     return values, everywhere[indices]
