@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.results import distribution
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.flow import column
 
 KEYS: Final = ("name", "user_class", "remote_addr")
@@ -18,7 +19,7 @@ MOST: Final = 100
 """Groups told of each kind; a locustfile may give each request a name of its own."""
 
 
-def groups(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def groups(cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """Figures by each column in which the cohort's requests differ, the largest groups first."""
     found = {}
     figures = {name: column(cohort, name) for name in FIGURES}

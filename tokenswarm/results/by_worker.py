@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from tokenswarm.results import distribution
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.flow import Floats, Flow, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -23,7 +23,7 @@ DIFFERENT_MS: Final = 1.0
 COMPARED: Final = ("ttft_ms", "tpot_ms")
 
 
-def group(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def group(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """`worker` of `groups` in summary.json, by number; nothing where there is one worker."""
     numbers = column(cohort, "worker")
     known = np.unique(numbers[~np.isnan(numbers)])
@@ -64,7 +64,7 @@ def _tokens_per_s(run: Run, phases: Phases, number: int) -> float | None:
     return sum(tokens.between(window.start, window.end) for window in phases.windows) / phases.seconds
 
 
-def apart(cohort: pd.DataFrame) -> list[dict[str, Any]]:
+def apart(cohort: Rows) -> list[dict[str, Any]]:
     """Workers whose median TTFT or TPOT is another than that of all others together: the 95 % intervals of the two do
     not overlap, and the medians are 10 % and 1 ms apart. The most different first, and then no part of the others.
 

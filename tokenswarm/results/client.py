@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.results import distribution
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -20,10 +21,10 @@ from tokenswarm.results.read import Run
 GAUGES: Final = ("cpu_percent", "loop_cpu_percent", "loop_wait_percent", "loop_lag_ms")
 
 
-def figures(run: Run, phases: Phases, cohort: pd.DataFrame, defects: list[str]) -> dict[str, Any]:
+def figures(run: Run, phases: Phases, cohort: Rows, defects: list[str]) -> dict[str, Any]:
     """How the load was made, and how whoever made it fared. A damaged histogram becomes a defect."""
     inside = intervals_inside(run, phases)
-    clocks = cohort.loc[cohort["ttft_ms"].notna(), "clock"]
+    clocks = cohort["clock"][cohort["ttft_ms"].notna()]
     try:
         read_lag = distribution.of_histograms(inside["client_lag"])
     except ValueError as error:

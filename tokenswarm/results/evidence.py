@@ -11,6 +11,7 @@ import pandas as pd
 from tokenswarm import ending
 from tokenswarm.record import CANCELLED, one_line
 from tokenswarm.results import client_evidence, flow, server, steadiness
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.distribution import PERCENTILES, unsure
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -37,9 +38,9 @@ CHECKED_TOKENS: Final = 64
 """What the check before a run, and whoever looks whether the server is alive, may have had generated."""
 
 
-def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
+def collect(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> Iterator[Measured]:
     """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
-    ok = cohort.loc[cohort["status"] == "ok", list(OF_ANSWERS)]
+    ok = cohort[list(OF_ANSWERS)][cohort["status"] == "ok"]
     seen = (cohort["status"] == "cancelled") & (cohort["chunks"] > 0)  # by users who left: no fault of anybody's
     yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
@@ -62,7 +63,7 @@ def collect(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, A
     yield from client_evidence.collect(run, phases, summary["client"], load_is_known)
 
 
-def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> Iterator[Measured]:
+def _conduct(run: Run, phases: Phases, cohort: Rows, succeeded: int) -> Iterator[Measured]:
     """Whether the run was one: long enough, to its end, and of what was meant."""
     if succeeded:
         yield Measured(rule="few_requests", value=succeeded)
@@ -83,13 +84,13 @@ def _conduct(run: Run, phases: Phases, cohort: pd.DataFrame, succeeded: int) -> 
         yield Measured(rule="stopped_early", value=(stops[0] - phases.start) / asked)
 
 
-def _failed_share(cohort: pd.DataFrame) -> float:
-    stayed = cohort.loc[cohort["status"] != "cancelled", "status"]
+def _failed_share(cohort: Rows) -> float:
+    stayed = cohort["status"][cohort["status"] != "cancelled"]
     return float(stayed.isin(["failed", "timeout"]).mean()) if len(stayed) else 0.0
 
 
-def _commonest_error(cohort: pd.DataFrame) -> str:
-    classes = cohort.loc[cohort["error_class"] != "", "error_class"].value_counts()
+def _commonest_error(cohort: Rows) -> str:
+    classes = cohort["error_class"][cohort["error_class"] != ""].value_counts()
     return str(classes.index[0]) if len(classes) else ""
 
 
@@ -133,7 +134,7 @@ def _clocks(run: Run) -> Iterator[Measured]:
             yield Measured(rule=rule, value=value, subject=f"worker {index}")
 
 
-def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measured]:
+def _ttft(cohort: Rows, ttft: dict[str, Any] | None) -> Iterator[Measured]:
     if ttft is None:
         return
     for name in PERCENTILES:
@@ -143,7 +144,8 @@ def _ttft(cohort: pd.DataFrame, ttft: dict[str, Any] | None) -> Iterator[Measure
     # Whoever leaves closes the connection, and whoever opens the next one pays for that, not for a client that is slow.
     counts = cohort["ttft_ms"].notna()
     if (cohort["status"] == CANCELLED).any():
-        counts &= cohort["conn_reused"].str.lower() == "true"
+        said = cohort["conn_reused"]
+        counts &= said.isin([text for text in said.unique() if text.lower() == "true"])
     before = flow.before_sent_ms(cohort)[counts.to_numpy()]
     before = before[~np.isnan(before)]
     if len(before) and ttft["p50"] > 0:
@@ -161,12 +163,12 @@ def _steadiness(run: Run, phases: Phases) -> Iterator[Measured]:
         yield Measured(rule="no_steady_state", value=found.share, absolute=size, subject=went)
 
 
-def _load(run: Run, phases: Phases, cohort: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Measured]:
-    if phases.whole_run or cohort.empty:
+def _load(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> Iterator[Measured]:
+    if phases.whole_run or not len(cohort):
         return
     if _open_loop(run):
         yield Measured(rule="sent_share", value=float((cohort["status"] != "shed").mean()))
-        lag = cohort.loc[cohort["parent"] == "", "queue_ms"].dropna()  # a retry is due when its request was
+        lag = cohort["queue_ms"][cohort["parent"] == ""].dropna()  # a retry is due when its request was
         if len(lag):
             yield Measured(rule="schedule_lag", value=float(np.percentile(lag, 99)))
         return
@@ -180,10 +182,10 @@ def _open_loop(run: Run) -> bool:
     return run.info.load.arrivals != "closed"
 
 
-def _never_idle(run: Run, phases: Phases, cohort: pd.DataFrame) -> bool:
+def _never_idle(run: Run, phases: Phases, cohort: Rows) -> bool:
     """Whether every user should have a request in flight all the time: none thinks, and hardly any fails. Users that
     fail at once are seldom in flight, which is not the client's fault."""
-    if phases.whole_run or cohort.empty or _failed_share(cohort) >= FAILING:
+    if phases.whole_run or not len(cohort) or _failed_share(cohort) >= FAILING:
         return False
     return bool(run.info.user_classes) and not any(user.think_time for user in run.info.user_classes)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.read import Run
 
 Floats = npt.NDArray[np.float64]
@@ -134,12 +135,12 @@ def in_flight(run: Run, run_end: float) -> Flow | None:
     return Flow(sent[use], ends[use], (ends - sent)[use]) if use.any() else None
 
 
-def sent_times(rows: pd.DataFrame) -> Floats:
+def sent_times(rows: Rows) -> Floats:
     """When the last byte of each request was handed to the kernel, epoch seconds; NaN if it never was."""
     return column(rows, "start_time") + before_sent_ms(rows) / 1e3
 
 
-def before_sent_ms(rows: pd.DataFrame) -> Floats:
+def before_sent_ms(rows: Rows) -> Floats:
     """Start → sent of each row; NaN where it was never sent."""
     total = np.zeros(len(rows))
     for name in BEFORE_SENT:
@@ -175,7 +176,7 @@ def users_running(run: Run, run_end: float) -> tuple[Floats, Floats]:
     return column(said, "time")[kept], found
 
 
-def column(frame: pd.DataFrame, name: str) -> Floats:
+def column(frame: Rows, name: str) -> Floats:
     """A column as float64, NaN where not measured."""
     return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
 

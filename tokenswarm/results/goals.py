@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.errors import OptionError
 from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, OK, SHED, TIMEOUT
+from tokenswarm.results.cohort import Mask, Rows
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.read import Run
 from tokenswarm.slo import COLUMNS, SPEEDS, Limit, Objective, parse_goodput, parse_slo, value_at
-
-Mask = npt.NDArray[np.bool_]
 
 _NEEDED: Final = ("status", "user_class", "start_time", "intended_time", "end_time", *COLUMNS.values())
 
@@ -51,24 +49,24 @@ class Held:
     known: bool
 
 
-def objectives(run: Run, cohort: pd.DataFrame, defects: list[str]) -> dict[str, Any] | None:
+def objectives(run: Run, cohort: Rows, defects: list[str]) -> dict[str, Any] | None:
     """Of the whole run, and of the classes of users that have goals of their own. None without any.
 
     `attained` is None where something could not be measured and nothing was missed.
     """
-    cohort = cohort[list(_NEEDED)]
+    rows = cohort[list(_NEEDED)]
     given = _text(run.info.options, "slo")
-    found = {"objectives": _judged(given, cohort, run, defects), "classes": []}
+    found = {"objectives": _judged(given, rows, run, defects), "classes": []}
     for user_class in run.info.user_classes:
         if own := _text(user_class.options, "slo"):
-            rows = cohort[cohort["user_class"] == user_class.name]
-            judged = _judged(own, rows, run, defects)
+            of_class = rows[rows["user_class"] == user_class.name]
+            judged = _judged(own, of_class, run, defects)
             found["classes"].append({"user_class": user_class.name, "objectives": judged})
     every = [each for part in (found, *found["classes"]) for each in part["objectives"]]
     return {"attained": _all(each["attained"] for each in every), **found} if every else None
 
 
-def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) -> dict[str, Any] | None:
+def goodput(run: Run, cohort: Rows, seconds: float, defects: list[str]) -> dict[str, Any] | None:
     """Requests that kept to all limits: a second, and of all that were due. None without limits.
 
     Out are those that were cancelled or cut before they were late. A limit that no request has a figure for is not
@@ -81,14 +79,14 @@ def goodput(run: Run, cohort: pd.DataFrame, seconds: float, defects: list[str]) 
         limits = ()
     if not limits:
         return None
-    cohort = cohort[list(_NEEDED)]
-    classes = [name for name in cohort["user_class"].unique() if name]
+    rows = cohort[list(_NEEDED)]
+    classes = [name for name in rows["user_class"].unique() if name]
     parts = [
-        {"user_class": name, **_good(limits, cohort[cohort["user_class"] == name], run, seconds)} for name in classes
+        {"user_class": name, **_good(limits, rows[rows["user_class"] == name], run, seconds)} for name in classes
     ]
     return {
         "limits": [limit.text for limit in limits],
-        **_good(limits, cohort, run, seconds),
+        **_good(limits, rows, run, seconds),
         "classes": parts if len(parts) > 1 else [],
     }
 

@@ -217,6 +217,12 @@ def _unanswered(lines: pd.DataFrame, source: str) -> int:
     return int((of_it & (ups["value"] != 1)).sum())
 
 
+_OF_GENERATED: Final = (
+    *("status", "error_class", "http_status", "pool_ms", "start_time", "end_time", "remote_addr"),
+    *("token_source", "output_tokens", "asked_output_tokens"),
+)
+
+
 @dataclass(frozen=True)
 class Generated:
     """Output tokens of a whole run by the server's counter, and the fewest and the most that it can have made for us.
@@ -232,7 +238,7 @@ def generated(run: Run) -> Generated | None:
     """The server's counter of generated tokens beside our rows. None where they cannot be compared: no such counter,
     one that began anew, pages that do not reach over the run or are of fewer servers than answered, replies whose
     tokens the server did not tell."""
-    found, rows = pages(run.server), run.rows
+    found, rows = pages(run.server), run.rows[list(_OF_GENERATED)]
     sent = rows[rows["pool_ms"].notna()]
     ok = sent[sent["status"] == "ok"]
     if not found or ok.empty or (ok["token_source"] != "usage").any():

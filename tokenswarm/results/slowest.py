@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from tokenswarm.results import flow
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -22,7 +22,7 @@ SERVER, CONNECTION, CLIENT, LENGTH = "server", "connection", "client", "length"
 TOLD: Final = ("input_tokens", "output_tokens", "queue_ms", "client_lag_ms", "ttft_ms", "e2e_ms", "itl_max_ms")
 
 
-def figures(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def figures(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """By each latency the cohort's slowest, the worst first: TTFT of all rows that have it, end to end of `ok` rows,
     the longest gap between chunks of all that have one."""
     around = Surroundings(run, phases)
@@ -32,7 +32,7 @@ def figures(run: Run, phases: Phases, cohort: pd.DataFrame) -> dict[str, list[di
         values = column(cohort, kind)
         if kind == "e2e_ms":
             values = np.where((cohort["status"] == "ok").to_numpy(), values, np.nan)
-        rows = cohort.iloc[_highest(values)]
+        rows = cohort.take(_highest(values))
         records: list[dict[Any, Any]] = rows.to_dict("records")
         found[kind] = [_slow(row, kind, usual, around) for row in records]
     return found
@@ -45,7 +45,7 @@ def _highest(values: Floats) -> npt.NDArray[np.int64]:
     return top[np.argsort(-values[top], kind="stable")]
 
 
-def _usual(cohort: pd.DataFrame) -> dict[str, float]:
+def _usual(cohort: Rows) -> dict[str, float]:
     """Medians that a slow request is held against; NaN where nothing was measured."""
     ok = (cohort["status"] == "ok").to_numpy()
     found = {name: _median(column(cohort, name)) for name in ("ttft_ms", "itl_max_ms")}

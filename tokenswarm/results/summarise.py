@@ -36,6 +36,7 @@ from tokenswarm.results import (
     stalls,
     turns,
 )
+from tokenswarm.results.cohort import Cohort, Rows
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -59,7 +60,7 @@ def summarise(run: Run) -> dict[str, Any]:
     """All figures of a run and its verdict, as values that JSON knows."""
     phases = find(run)
     due = intended(run)
-    cohort = run.rows[phases.contain(due)]
+    cohort = Cohort(run.rows, phases.contain(due))
     flows = flow.flows(run, phases.end)
     defects = list(run.defects)
     summary: dict[str, Any] = {
@@ -124,7 +125,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def latencies(cohort: pd.DataFrame) -> dict[str, Distribution | None]:
+def latencies(cohort: Rows) -> dict[str, Distribution | None]:
     """Distributions of the row columns, each over its own population."""
     ok = (cohort["status"] == "ok").to_numpy()
     found = {name: distribution.of(column(cohort, name)) for name in FIRST_TOKEN_CAME}
@@ -136,7 +137,7 @@ def latencies(cohort: pd.DataFrame) -> dict[str, Distribution | None]:
     return found
 
 
-def throughput(run: Run, phases: Phases, cohort: pd.DataFrame, flows: Flows) -> dict[str, Any]:
+def throughput(run: Run, phases: Phases, cohort: Rows, flows: Flows) -> dict[str, Any]:
     """Rates over the windows. Requests and the inputs they embedded count when they ended, tokens when their chunks
     arrived; edge seconds of a window count in proportion."""
     seconds = phases.seconds
@@ -285,12 +286,12 @@ def _phases(phases: Phases) -> dict[str, Any]:
     }
 
 
-def _statuses(rows: pd.DataFrame) -> dict[str, int]:
+def _statuses(rows: Rows) -> dict[str, int]:
     counts = rows["status"].value_counts()
     return {"due": len(rows)} | {status: int(counts.get(status, 0)) for status in STATUSES}
 
 
-def _errors(run: Run, cohort: pd.DataFrame, phases: Phases) -> list[dict[str, Any]]:
+def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
     """Errors by class, over all rows, the most frequent first, with their share of those whose users stayed; seconds
     since the run's start."""
     stayed = int((run.rows["status"] != "cancelled").sum())
@@ -325,8 +326,8 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
         return None
 
 
-def _tokens(run: Run, cohort: pd.DataFrame) -> dict[str, Any]:
-    ok = cohort.loc[cohort["status"] == "ok", list(OF_TOKENS)]
+def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
+    ok = cohort[list(OF_TOKENS)][cohort["status"] == "ok"]
     sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
     both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
     cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()
@@ -391,7 +392,7 @@ def _windows(run: Run, phases: Phases, due: flow.Floats, flows: Flows, whole: di
     found = []
     for window in phases.windows:
         only = replace(phases, windows=(window,))
-        rows = run.rows[only.contain(due)]
+        rows = Cohort(run.rows, only.contain(due))
         ok = (rows["status"] == "ok").to_numpy()
         figures = {
             "requests": _statuses(rows),

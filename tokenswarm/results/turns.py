@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from tokenswarm.results import distribution
+from tokenswarm.results.cohort import Rows
 from tokenswarm.results.flow import Floats, column
 
 COLUMNS: Final = ("ttft_ms", "ttft_low_ms", "input_tokens", "cached_tokens")
 MOST: Final = 50
 
 
-def figures(cohort: pd.DataFrame) -> list[dict[str, Any]] | None:
+def figures(cohort: Rows) -> list[dict[str, Any]] | None:
     """A line for each of the first turns, from 1; None where no conversation had a second one."""
     turn = column(cohort, "turn")
     if not (turn > 1).any():

@@ -13,7 +13,8 @@ from tokenswarm.results.read import Run
 def over_time(run: Run, phases: Phases, name: str, title: str, say: Language) -> Figure | None:
     """A scatter of one latency against the time the request started, thinned with its extremes kept, and the median
     and p95 of each stretch of time."""
-    rows = run.rows[run.rows[name].notna() & run.rows["start_time"].notna()]
+    rows = run.rows[[name, "start_time", "status"]]
+    rows = rows[rows[name].notna() & rows["start_time"].notna()]
     if rows.empty:
         return None
     x, y = column(rows, "start_time") - phases.start, column(rows, name)

@@ -10,6 +10,7 @@ from tokenswarm.results import client, wording
 from tokenswarm.results.charts import distributions as charts
 from tokenswarm.results.charts.axes import BLUE, ORANGE, TEAL, VIOLET
 from tokenswarm.results.charts.distributions import Spread
+from tokenswarm.results.cohort import Cohort
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import figure, section
 from tokenswarm.results.phases import intended
@@ -42,12 +43,12 @@ def distributions(material: Material) -> str:
 
 
 def _spreads(material: Material) -> Iterator[tuple[str, Spread | None]]:
-    cohort = material.run.rows[material.phases.contain(intended(material.run))]
-    ok = cohort[cohort["status"] == "ok"]
+    cohort = Cohort(material.run.rows, material.phases.contain(intended(material.run)))
+    ok = (cohort["status"] == "ok").to_numpy()
     yield "ttft_ms", charts.of_rows(column(cohort, "ttft_ms"))
-    yield "tpot_ms", charts.of_rows(column(ok, "tpot_ms"))
+    yield "tpot_ms", charts.of_rows(column(cohort, "tpot_ms")[ok])
     yield "itl_ms", _gaps(material)
-    yield "e2e_ms", charts.of_rows(column(ok, "e2e_ms"))
+    yield "e2e_ms", charts.of_rows(column(cohort, "e2e_ms")[ok])
 
 
 def _gaps(material: Material) -> Spread | None:

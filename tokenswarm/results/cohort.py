@@ -1,0 +1,42 @@
+"""Some of a run's requests, as those that were due in its steady windows. METRICS.md, "Cohort"."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+class Cohort:
+    """Rows of a run, taken from it a column or a few at a time, since a table of them all may be as large as the run's.
+
+    What is taken is as a data frame has it, with the run's own index.
+    """
+
+    def __init__(self, rows: pd.DataFrame, chosen: Mask) -> None:
+        self._rows = rows
+        self._chosen = None if chosen.all() else chosen
+        self._count = int(chosen.sum())
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, names: str) -> pd.Series[Any]: ...
+    @overload
+    def __getitem__(self, names: list[str]) -> pd.DataFrame: ...
+    def __getitem__(self, names: str | list[str]) -> pd.Series[Any] | pd.DataFrame:
+        every = self._rows[names]
+        return every if self._chosen is None else every[self._chosen]
+
+    def take(self, places: npt.NDArray[np.int64]) -> pd.DataFrame:
+        """Whole rows, by where they are among these."""
+        return self._rows.take(places if self._chosen is None else np.flatnonzero(self._chosen)[places])
+
+
+Rows: TypeAlias = pd.DataFrame | Cohort
+"""Requests, one each row."""
