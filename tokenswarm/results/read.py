@@ -5,6 +5,7 @@ far as it goes, and each defect is kept as a sentence in `Run.defects`.
 from __future__ import annotations
 
 import typing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ import msgspec
 import pandas as pd
 
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.results import hardware, rows, server_metrics
+from tokenswarm.results import hardware, memory, rows, server_metrics
 from tokenswarm.results.capacity import Capacity
 
 RUN_FILE: Final = "run.json"
@@ -196,26 +197,22 @@ def load(directory: str | Path) -> Run:
     missing = [name for name in (RUN_FILE, ROWS_FILE) if not (path / name).is_file()]
     if len(missing) == 2:
         raise RunDirectoryError(f"{path} is not a run directory: it has neither {RUN_FILE} nor {ROWS_FILE}")
+    memory.give_back_what_is_freed()
     defects: list[str] = []
-    info = _read_info(path / RUN_FILE, defects)
-    requests, damaged = rows.read(path / ROWS_FILE, defects)
-    intervals = _read_intervals(path / INTERVALS_FILE, defects)
+    of_hardware: list[str] = []
+    with ThreadPoolExecutor(1) as beside:  # most of reading is done without Python's lock
+        samples = beside.submit(hardware.read, path, of_hardware)
+        info = _read_info(path / RUN_FILE, defects)
+        requests, damaged = rows.read(path / ROWS_FILE, defects)
+        intervals = _read_intervals(path / INTERVALS_FILE, defects)
     if info.end is None and RUN_FILE not in missing:
         defects.append(f"{RUN_FILE} has no end: the run was killed, crashed, or is still going on.")
     if info.rows.lost:
         defects.append(f"{info.rows.lost:,} rows could not be written while the run went on.")
-    defects.extend(info.problems)
-    return Run(
-        path,
-        info,
-        requests,
-        intervals,
-        hardware.read(path, defects),
-        server_metrics.read(path, defects),
-        defects,
-        ended=info.end is not None,
-        rows_damaged=damaged,
-    )
+    defects.extend([*info.problems, *of_hardware])
+    server = server_metrics.read(path, defects)
+    ended = info.end is not None
+    return Run(path, info, requests, intervals, samples.result(), server, defects, ended, damaged)
 
 
 def _read_bytes(path: Path, defects: list[str]) -> bytes | None:
