@@ -1,7 +1,7 @@
 """Makes the run directory of a large load test that nobody ran: requests by the million, hardware five times a second.
 
 Requests come as a Poisson process; a short stretch of them is made as real records and written by the suite itself,
-and then repeated with other identifiers and times. Not here: what a report of it takes (report.py).
+and then repeated with other identifiers and times. Not here: what a report of it takes (large_report.py).
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ _SCALES: Final = {"_watts": 600.0, "_hertz": 1.9e9, "_bytes": 8e10, "_celsius": 
 
 def _described(size: Size) -> dict[str, Any]:
     users, end = _users(size), T0 + size.seconds
-    events = (("start", 0, 0), ("target", 0, users), ("spawned", 2, users))
-    events += (("stopping", size.seconds, users), ("stopped", size.seconds + 30, 0))
+    events = [("start", 0, 0), ("target", 0, users), ("spawned", 2, users)]
+    events += [("stopping", size.seconds, users), ("stopped", size.seconds + 30, 0)]
     gpus = [
         {"device": f"GPU-6a1f0b52-0000-4000-8000-{gpu:012}", "kind": "gpu", "gpu": str(gpu)} for gpu in range(size.gpus)
     ]

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from locust_process import ROOT
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import large_run
+
 LENGTH = 2 * 128
 """Output chunks of two replies."""
 
@@ -70,3 +73,20 @@ def test_the_exporters_cost_is_measured_with_and_without_gpus(tmp_path: Path) ->
     assert 0 < quiet["cpu_percent"] < 100
     assert 10 < scraped["megabytes"] < 100
     assert without["page_bytes"] < scraped["page_bytes"] / 4  # the cards were there
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_the_report_of_a_large_run_is_measured(tmp_path: Path) -> None:
+    """Of a small one here. What is made for it is a run without fault, whose rows and intervals agree."""
+    run, figures = large_run.write(tmp_path / "run", large_run.Size(3000, 1, 60)), tmp_path / "report.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "large_report.py"), "--run", str(run), "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(figures.read_text())
+    assert found["cpu_s"] > 0 and 10 < found["peak_mb"] < 1500
+    assert 4 < found["report.html_mb"] < 8
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["defects"] == []
+    assert (summary["requests"]["all"]["due"], summary["requests"]["unaccounted"]) == (3000, 0)
+    assert len(summary["slo"]["objectives"]) == 3 and summary["goodput"]["due"] > 2000
+    assert {figure["metric"] for figure in summary["hardware"]} >= {"power_watts", "cpu_busy_ratio"}

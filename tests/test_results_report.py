@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import run_directory_maker as maker
 
@@ -17,7 +18,7 @@ from tokenswarm.results import console, page, phases, read, report, wording
 from tokenswarm.results.__main__ import main
 from tokenswarm.results.charts import load as load_chart
 from tokenswarm.results.charts.axes import time_bins
-from tokenswarm.results.charts.thinning import extremes_kept
+from tokenswarm.results.charts.thinning import MOST_OF_A_CHART, extremes_kept, fitting
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x1b]0;title\x07 =cmd 服务器忙"
 
@@ -143,8 +144,6 @@ def test_embedded_json_cannot_end_its_script() -> None:
 
 
 def test_thinning_keeps_the_extremes_of_every_moment(tmp_path: Path) -> None:
-    import numpy as np
-
     x, y = np.arange(100_000) / 100, np.random.default_rng(1).lognormal(5, 0.5, 100_000)
     y[[17, 54_321, 99_999]] = 1e5, 1e-3, 2e5
     kept = extremes_kept(x, y, 4000)
@@ -292,3 +291,43 @@ def test_phases_are_shaded_on_the_charts(tmp_path: Path) -> None:
     assert chart is not None
     assert [label["text"] for label in chart["layout"]["annotations"]] == ["ramp", "steady"]
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0, 12, 60]
+
+
+def test_a_chart_stays_small_and_shows_its_gaps_and_extremes() -> None:
+    x = np.arange(86_400.0)
+    levels = [np.where((x > 500) & (x < 900), np.nan, np.sin(x / 99) + (x == 777 * line)) for line in range(1, 9)]
+    lines = [
+        {"type": "scatter", "mode": "lines", "x": x.tolist(), "y": [None if np.isnan(v) else v for v in y.tolist()]}
+        for y in levels
+    ]
+    bar = {"type": "bar", "x": [1], "y": [2]}
+    assert fitting([*lines[:1], bar]) != [*lines[:1], bar]  # a day of seconds is too many for one line, too
+    *thin, same = fitting([*lines, bar])
+    assert same == bar
+    assert sum(len(line["x"]) for line in thin) <= MOST_OF_A_CHART * 1.1
+    for line, level in zip(thin, levels, strict=True):
+        told = [value for value in line["y"] if value is not None]
+        assert (max(told), min(told)) == (np.nanmax(level), np.nanmin(level))
+        assert line["y"][line["x"].index(501.0)] is None  # no line is drawn over what was not measured
+        assert line["x"] == sorted(line["x"])
+
+
+def test_a_report_stays_below_8_mb_however_long_the_run_and_many_its_devices(tmp_path: Path) -> None:
+    """A day of eight workers, and an hour of 16 GPUs; without thinning their lines alone are 4 MB."""
+    directory = maker.write(tmp_path, maker.closed_loop(users=2, seconds=40), maker.boundaries(2, 0, 86_400, 86_400))
+    gauges = '"users":1,"cpu_percent":12.345,"loop_lag_ms":0.123,"seconds":10.0'
+    with (directory / "intervals.jsonl").open("w") as file:
+        for second in range(0, 86_400, 10):
+            at = maker.T0 + second + 10
+            file.writelines(f'{{"worker":{worker},"seq":{second},"time":{at},{gauges}}}\n' for worker in range(8))
+    with (directory / "hardware.csv").open("w") as file:
+        file.write("time,host,device,metric,value,mean,max\n")
+        for second in range(3600):
+            at = maker.T0 + second
+            for metric in ("utilization_ratio", "power_watts", "memory_used_bytes"):
+                file.writelines(f"{at:.6f},gpu1,GPU-{gpu},{metric},{second % 89 + 123456},,\n" for gpu in range(16))
+    written = report.write(directory)
+    assert written.report is not None
+    text = written.report.read_text(encoding="utf-8")
+    assert "worker 7" in text and "GPU-15" in text
+    assert len(text) < 8e6

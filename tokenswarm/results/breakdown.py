@@ -22,7 +22,7 @@ MOST: Final = 100
 def groups(cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """Figures by each column in which the cohort's requests differ, the largest groups first."""
     found = {}
-    figures = {name: column(cohort, name) for name in FIGURES}
+    figures: dict[str, npt.NDArray[Any]] = {name: column(cohort, name) for name in FIGURES}
     states = {"ok": cohort["status"] == "ok", "failed": cohort["status"].isin(["failed", "timeout"])}
     figures |= {name: mask.to_numpy() for name, mask in states.items()}
     for key in KEYS:

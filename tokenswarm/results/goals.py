@@ -81,9 +81,7 @@ def goodput(run: Run, cohort: Rows, seconds: float, defects: list[str]) -> dict[
         return None
     rows = cohort[list(_NEEDED)]
     classes = [name for name in rows["user_class"].unique() if name]
-    parts = [
-        {"user_class": name, **_good(limits, rows[rows["user_class"] == name], run, seconds)} for name in classes
-    ]
+    parts = [{"user_class": name, **_good(limits, rows[rows["user_class"] == name], run, seconds)} for name in classes]
     return {
         "limits": [limit.text for limit in limits],
         **_good(limits, rows, run, seconds),

@@ -65,7 +65,7 @@ def _parts(lines: io.BufferedReader) -> list[_Part]:
     turn = Lock()
 
     def work() -> list[tuple[int, _Part]]:
-        done = []
+        done: list[tuple[int, _Part]] = []
         while True:
             with turn:
                 number, piece = next(pieces, (-1, b""))
@@ -154,7 +154,7 @@ def _line_by_line(text: str) -> tuple[pd.DataFrame, int]:
 
 def _numbers(cells: pd.Series[Any]) -> tuple[pd.Series[Any], int]:
     """Finite numbers, and how many cells hold something else."""
-    values = pd.to_numeric(cells, errors="coerce").astype("float64", copy=False)
+    values = pd.to_numeric(cells, errors="coerce").astype("float64")
     if np.isinf(values.to_numpy()).any():
         values = values.where(np.isfinite(values))
     elif values.dtype == cells.dtype:

@@ -23,6 +23,7 @@ WORKER_COLOURS: Final = (BLUE, TEAL, ORANGE, VIOLET, "#d6409f", "#b59a00", RED, 
 SHADES: Final = {"ramp": "rgba(232,134,46,0.09)", "steady": "rgba(20,163,139,0.09)", "drain": "rgba(139,147,161,0.14)"}
 MOST_BINS: Final = 600
 MOST_LABELS: Final = 9
+MOST_SHADES: Final = 200
 
 
 def stacked(found: Iterable[Row | None], phases: Phases, say: Language = ENGLISH) -> Figure | None:
@@ -83,7 +84,8 @@ def value_axis(title: str, values: Floats, wide: bool) -> Figure:
 def shades(phases: Phases, say: Language = ENGLISH) -> Figure:
     length = phases.end - phases.start
     shapes, labels = [], []
-    for phase in phases.phases:
+    longest = sorted(phases.phases, key=lambda phase: phase.seconds, reverse=True)[:MOST_SHADES]
+    for phase in sorted(longest, key=lambda phase: phase.start):
         start, end = phase.start - phases.start, phase.end - phases.start
         shape = {"type": "rect", "xref": "x", "yref": "paper", "x0": start, "x1": end, "y0": 0, "y1": 1}
         shapes.append(shape | {"fillcolor": SHADES[phase.kind], "line": {"width": 0}, "layer": "below"})

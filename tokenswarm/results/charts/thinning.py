@@ -11,6 +11,8 @@ from tokenswarm.results.distribution import Floats
 from tokenswarm.results.language import ENGLISH, Language
 
 MOST_POINTS: Final = 4000
+MOST_OF_A_CHART: Final = 40_000
+"""Points of all its lines together, some 0.7 MB: a report must open fast however long the run was."""
 
 
 def extremes_kept(x: Floats, y: Floats, limit: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -27,6 +29,25 @@ def extremes_kept(x: Floats, y: Floats, limit: int) -> np.ndarray[Any, np.dtype[
     last = np.append(first[1:], len(order)) - 1
     keep = np.concatenate([order[first], order[last], everything[:: -(-len(x) // (limit // 2))]])
     return np.unique(keep)
+
+
+def fitting(traces: list[Figure]) -> list[Figure]:
+    """The traces of a chart; where its lines have more points than one may have, each keeps its share of them."""
+    lines = [trace for trace in traces if trace.get("mode") == "lines"]
+    if sum(len(line["x"]) for line in lines) <= MOST_OF_A_CHART:
+        return traces
+    each = MOST_OF_A_CHART // len(lines)
+    return [_thinned(trace, each) if trace.get("mode") == "lines" else trace for trace in traces]
+
+
+def _thinned(line: Figure, limit: int) -> Figure:
+    x, y = np.array(line["x"], dtype=np.float64), np.array(line["y"], dtype=np.float64)
+    gap = np.isnan(y)
+    there = np.flatnonzero(~gap)
+    kept = there[extremes_kept(x[there], y[there], limit)]
+    breaks = np.flatnonzero(gap & ~np.roll(gap, 1))  # no line is drawn over what was not measured
+    kept = np.sort(np.concatenate([kept, breaks]))
+    return line | {name: [line[name][index] for index in kept.tolist()] for name in ("x", "y")}
 
 
 def spread_out(values: Floats) -> bool:

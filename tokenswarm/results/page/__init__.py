@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from plotly.offline import get_plotlyjs
 
+from tokenswarm.results.charts.thinning import fitting
 from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.wording import plain
 
@@ -110,7 +111,7 @@ def figure(name: str, chart: dict[str, Any] | None, caption: str) -> str:
     """A chart with its caption (text) and its data beside it; nothing if there is no chart."""
     if chart is None:
         return ""
-    data = embedded({"data": chart["data"], "layout": chart["layout"]})
+    data = embedded({"data": fitting(chart["data"]), "layout": chart["layout"]})
     height = int(chart["layout"]["height"])
     return (
         f'<figure data-chart="{name}"><figcaption>{escape(caption)}</figcaption>'

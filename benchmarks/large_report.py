@@ -1,8 +1,8 @@
 """What the report of a large run takes: time, memory, and the size of what it writes.
 
-    python benchmarks/report.py                            1,000,000 requests, 8 GPUs, an hour at five samples a second
-    python benchmarks/report.py --requests 100000 --gpus 2
-    python benchmarks/report.py --run DIRECTORY            of a run that is there
+    python benchmarks/large_report.py                       1,000,000 requests, 8 GPUs, an hour at 5 samples a second
+    python benchmarks/large_report.py --requests 100000 --gpus 2
+    python benchmarks/large_report.py --run DIRECTORY       of a run that is there
 
 The run is made by large_run.py, about a gigabyte of it, into a temporary folder; `tokenswarm report` then runs as a
 process of its own (Linux). Exit status 1: a run of a million requests or fewer took 15 s or 1.5 GB, or a report 8 MB.
@@ -47,7 +47,7 @@ def report(run: Path) -> dict[str, Any]:
     """Of one report. Raises CalledProcessError if there is none."""
     began = time.perf_counter()
     command = [sys.executable, __file__, "--measure", str(run)]
-    child = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = {"seconds": time.perf_counter() - began, **json.loads(child.stdout)}
     if found["status"]:
         raise subprocess.CalledProcessError(found["status"], command, stderr=child.stderr)
@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = large_run.Size(given.requests, given.gpus, given.seconds)
         run = given.run or large_run.write(Path(folder) / "run", size)
         files = " ".join(f"{file.name} {file.stat().st_size / 1e6:,.0f} MB" for file in sorted(run.iterdir()))
-        print(f"{given.run or f'{size.requests:,} requests, {size.gpus} GPUs, {size.seconds:,} s'}: {files}", flush=True)
+        print(
+            f"{given.run or f'{size.requests:,} requests, {size.gpus} GPUs, {size.seconds:,} s'}: {files}", flush=True
+        )
         found = report(run)
     goals = {"seconds": TARGET_SECONDS, "cpu_s": None, "peak_mb": TARGET_MB, "summary.json_mb": None}
     goals["report.html_mb"] = TARGET_HTML_MB
