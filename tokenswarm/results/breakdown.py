@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.results import distribution
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, ended_as
 from tokenswarm.results.flow import column
 
 KEYS: Final = ("name", "user_class", "remote_addr")
@@ -23,8 +23,7 @@ def groups(cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """Figures by each column in which the cohort's requests differ, the largest groups first."""
     found = {}
     figures: dict[str, npt.NDArray[Any]] = {name: column(cohort, name) for name in FIGURES}
-    states = {"ok": cohort["status"] == "ok", "failed": cohort["status"].isin(["failed", "timeout"])}
-    figures |= {name: mask.to_numpy() for name, mask in states.items()}
+    figures |= {"ok": ended_as(cohort, "ok"), "failed": ended_as(cohort, "failed", "timeout")}
     for key in KEYS:
         values = cohort[key].value_counts().index
         if len(values) > 1:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm.results import distribution
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, ended_as
 from tokenswarm.results.flow import Floats, Flow, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -29,8 +29,8 @@ def group(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, An
     known = np.unique(numbers[~np.isnan(numbers)])
     if len(known) < 2:
         return {}
-    ok = (cohort["status"] == "ok").to_numpy()
-    bad = cohort["status"].isin(["failed", "timeout"]).to_numpy()
+    ok = ended_as(cohort, "ok")
+    bad = ended_as(cohort, "failed", "timeout")
     names = ("ttft_ms", "ttft_low_ms", "tpot_ms", "e2e_ms", "output_tokens")
     values = {name: column(cohort, name) for name in names}
     found = []
@@ -74,7 +74,7 @@ def apart(cohort: Rows) -> list[dict[str, Any]]:
     numbers = np.unique(workers[~np.isnan(workers)])
     if len(numbers) < 2:
         return []
-    ok = (cohort["status"] == "ok").to_numpy()
+    ok = ended_as(cohort, "ok")
     found = []
     for of_class in cohort["user_class"].unique():
         same = (cohort["user_class"] == of_class).to_numpy()

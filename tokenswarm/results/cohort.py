@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from tokenswarm.record import STATUSES
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -33,6 +36,11 @@ class Cohort:
         every = self._rows[names]
         return every if self._chosen is None else every[self._chosen]
 
+    @cached_property
+    def states(self) -> npt.NDArray[np.int8]:
+        """What became of each: its status, by where that is in `record.STATUSES`."""
+        return np.asarray(pd.Categorical(self["status"], categories=STATUSES).codes, dtype=np.int8)
+
     def take(self, places: npt.NDArray[np.int64]) -> pd.DataFrame:
         """Whole rows, by where they are among these."""
         return self._rows.take(places if self._chosen is None else np.flatnonzero(self._chosen)[places])
@@ -40,3 +48,10 @@ class Cohort:
 
 Rows: TypeAlias = pd.DataFrame | Cohort
 """Requests, one each row."""
+
+
+def ended_as(rows: Rows, *statuses: str) -> Mask:
+    """Which of them have one of these statuses."""
+    if isinstance(rows, Cohort):
+        return np.isin(rows.states, [STATUSES.index(status) for status in statuses])
+    return rows["status"].isin(statuses).to_numpy()

@@ -11,8 +11,9 @@ import pandas as pd
 from tokenswarm import ending
 from tokenswarm.record import CANCELLED, one_line
 from tokenswarm.results import client_evidence, flow, server, steadiness
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, ended_as
 from tokenswarm.results.distribution import PERCENTILES, unsure
+from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 from tokenswarm.results.wording import number
@@ -40,8 +41,8 @@ CHECKED_TOKENS: Final = 64
 
 def collect(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> Iterator[Measured]:
     """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
-    ok = cohort[list(OF_ANSWERS)][cohort["status"] == "ok"]
-    seen = (cohort["status"] == "cancelled") & (cohort["chunks"] > 0)  # by users who left: no fault of anybody's
+    ok = cohort[list(OF_ANSWERS)][ended_as(cohort, "ok")]
+    seen = ended_as(cohort, "cancelled") & (column(cohort, "chunks") > 0)  # by users who left: no fault of anybody's
     yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
     yield Measured(rule="rows_unaccounted", value=unaccounted(run))
@@ -68,7 +69,7 @@ def _conduct(run: Run, phases: Phases, cohort: Rows, succeeded: int) -> Iterator
     if succeeded:
         yield Measured(rule="few_requests", value=succeeded)
     if len(cohort):
-        yield Measured(rule="cut_by_the_stop", value=float((cohort["status"] == "incomplete").mean()))
+        yield Measured(rule="cut_by_the_stop", value=float(ended_as(cohort, "incomplete").mean()))
         yield Measured(rule="mostly_failed", value=_failed_share(cohort), subject=_commonest_error(cohort))
     if exceptions := run.info.user_exceptions:
         count = sum(exception.count for exception in exceptions)
@@ -85,8 +86,8 @@ def _conduct(run: Run, phases: Phases, cohort: Rows, succeeded: int) -> Iterator
 
 
 def _failed_share(cohort: Rows) -> float:
-    stayed = cohort["status"][cohort["status"] != "cancelled"]
-    return float(stayed.isin(["failed", "timeout"]).mean()) if len(stayed) else 0.0
+    stayed = ~ended_as(cohort, "cancelled")
+    return float(ended_as(cohort, "failed", "timeout")[stayed].mean()) if stayed.any() else 0.0
 
 
 def _commonest_error(cohort: Rows) -> str:
@@ -143,7 +144,7 @@ def _ttft(cohort: Rows, ttft: dict[str, Any] | None) -> Iterator[Measured]:
             yield Measured(rule="ttft_bounds", value=width / ttft[name], absolute=width, subject=name)
     # Whoever leaves closes the connection, and whoever opens the next one pays for that, not for a client that is slow.
     counts = cohort["ttft_ms"].notna()
-    if (cohort["status"] == CANCELLED).any():
+    if ended_as(cohort, CANCELLED).any():
         said = cohort["conn_reused"]
         counts &= said.isin([text for text in said.unique() if text.lower() == "true"])
     before = flow.before_sent_ms(cohort)[counts.to_numpy()]
@@ -167,7 +168,7 @@ def _load(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> It
     if phases.whole_run or not len(cohort):
         return
     if _open_loop(run):
-        yield Measured(rule="sent_share", value=float((cohort["status"] != "shed").mean()))
+        yield Measured(rule="sent_share", value=float((~ended_as(cohort, "shed")).mean()))
         lag = cohort["queue_ms"][cohort["parent"] == ""].dropna()  # a retry is due when its request was
         if len(lag):
             yield Measured(rule="schedule_lag", value=float(np.percentile(lag, 99)))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.errors import OptionError
-from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, OK, SHED, TIMEOUT
+from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, OK, SHED, STATUSES, TIMEOUT
 from tokenswarm.results.cohort import Mask, Rows
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.read import Run
@@ -54,7 +54,7 @@ def objectives(run: Run, cohort: Rows, defects: list[str]) -> dict[str, Any] | N
 
     `attained` is None where something could not be measured and nothing was missed.
     """
-    rows = cohort[list(_NEEDED)]
+    rows = _needed(cohort)
     given = _text(run.info.options, "slo")
     found = {"objectives": _judged(given, rows, run, defects), "classes": []}
     for user_class in run.info.user_classes:
@@ -79,7 +79,7 @@ def goodput(run: Run, cohort: Rows, seconds: float, defects: list[str]) -> dict[
         limits = ()
     if not limits:
         return None
-    rows = cohort[list(_NEEDED)]
+    rows = _needed(cohort)
     classes = [name for name in rows["user_class"].unique() if name]
     parts = [{"user_class": name, **_good(limits, rows[rows["user_class"] == name], run, seconds)} for name in classes]
     return {
@@ -87,6 +87,11 @@ def goodput(run: Run, cohort: Rows, seconds: float, defects: list[str]) -> dict[
         **_good(limits, rows, run, seconds),
         "classes": parts if len(parts) > 1 else [],
     }
+
+
+def _needed(cohort: Rows) -> pd.DataFrame:
+    """What goals are about; the status as a category, since every one of them asks for it."""
+    return cohort[list(_NEEDED)].astype({"status": pd.CategoricalDtype(list(STATUSES))})
 
 
 def goodput_limits(run: Run) -> tuple[Limit, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenswarm.results import flow
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, ended_as
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -31,7 +31,7 @@ def figures(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, 
     for kind in KINDS:
         values = column(cohort, kind)
         if kind == "e2e_ms":
-            values = np.where((cohort["status"] == "ok").to_numpy(), values, np.nan)
+            values = np.where(ended_as(cohort, "ok"), values, np.nan)
         rows = cohort.take(_highest(values))
         records: list[dict[Any, Any]] = rows.to_dict("records")
         found[kind] = [_slow(row, kind, usual, around) for row in records]
@@ -47,7 +47,7 @@ def _highest(values: Floats) -> npt.NDArray[np.int64]:
 
 def _usual(cohort: Rows) -> dict[str, float]:
     """Medians that a slow request is held against; NaN where nothing was measured."""
-    ok = (cohort["status"] == "ok").to_numpy()
+    ok = ended_as(cohort, "ok")
     found = {name: _median(column(cohort, name)) for name in ("ttft_ms", "itl_max_ms")}
     found |= {name: _median(column(cohort, name)[ok]) for name in ("e2e_ms", "tpot_ms", "output_tokens")}
     return found | {"before_sent_ms": _median(flow.before_sent_ms(cohort))}

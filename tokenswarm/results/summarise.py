@@ -36,7 +36,7 @@ from tokenswarm.results import (
     stalls,
     turns,
 )
-from tokenswarm.results.cohort import Cohort, Rows
+from tokenswarm.results.cohort import Cohort, Rows, ended_as
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -127,7 +127,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def latencies(cohort: Rows) -> dict[str, Distribution | None]:
     """Distributions of the row columns, each over its own population."""
-    ok = (cohort["status"] == "ok").to_numpy()
+    ok = ended_as(cohort, "ok")
     found = {name: distribution.of(column(cohort, name)) for name in FIRST_TOKEN_CAME}
     found["ttft_ms"] = distribution.of(column(cohort, "ttft_ms"), column(cohort, "ttft_low_ms"))
     found |= {name: distribution.of(column(cohort, name)[ok]) for name in OF_OK_ROWS}
@@ -327,7 +327,7 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
 
 
 def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
-    ok = cohort[list(OF_TOKENS)][cohort["status"] == "ok"]
+    ok = cohort[list(OF_TOKENS)][ended_as(cohort, "ok")]
     sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
     both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
     cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm.results import distribution
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, ended_as
 from tokenswarm.results.flow import Floats, column
 
 COLUMNS: Final = ("ttft_ms", "ttft_low_ms", "input_tokens", "cached_tokens")
@@ -19,7 +19,7 @@ def figures(cohort: Rows) -> list[dict[str, Any]] | None:
     turn = column(cohort, "turn")
     if not (turn > 1).any():
         return None
-    ok = (cohort["status"] == "ok").to_numpy()
+    ok = ended_as(cohort, "ok")
     ttft, low, into, cached = (column(cohort, name) for name in COLUMNS)
     numbers = np.unique(turn[turn >= 1])[:MOST]
     order = np.argsort(turn, kind="stable")

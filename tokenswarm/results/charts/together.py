@@ -115,7 +115,7 @@ def _tokens(run: Run, phases: Phases, pages: Sequence[server.Page], say: Languag
 
 def _ttft(run: Run, phases: Phases, say: Language) -> Row | None:
     """Each request's, and median and p95 of those that started in the same stretch of time."""
-    rows = run.rows[run.rows["ttft_ms"].notna() & run.rows["start_time"].notna()]
+    rows = run.rows[["ttft_ms", "start_time"]].dropna()
     if rows.empty:
         return None
     x, y = column(rows, "start_time") - phases.start, column(rows, "ttft_ms")
@@ -182,7 +182,7 @@ def _server(pages: Sequence[server.Page], run: Run, phases: Phases, say: Languag
 def _hardware(run: Run, phases: Phases, clients: Sequence[str], say: Language) -> Iterator[Row]:
     """GPUs first, then hosts, each named as what it is."""
     known = hardware.names(run.info.scraped)
-    cards, hosts = of_gpus(run.hardware), run.hardware[run.hardware["device"].astype(str) == "host"]
+    cards, hosts = of_gpus(run.hardware), run.hardware[run.hardware["device"] == "host"]
     parts = (
         (cards, "utilization_ratio", say("GPU utilization"), "%"),
         (cards, "power_watts", say("GPU power"), "W"),

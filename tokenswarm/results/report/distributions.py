@@ -10,7 +10,7 @@ from tokenswarm.results import client, wording
 from tokenswarm.results.charts import distributions as charts
 from tokenswarm.results.charts.axes import BLUE, ORANGE, TEAL, VIOLET
 from tokenswarm.results.charts.distributions import Spread
-from tokenswarm.results.cohort import Cohort
+from tokenswarm.results.cohort import Cohort, ended_as
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import figure, section
 from tokenswarm.results.phases import intended
@@ -44,7 +44,7 @@ def distributions(material: Material) -> str:
 
 def _spreads(material: Material) -> Iterator[tuple[str, Spread | None]]:
     cohort = Cohort(material.run.rows, material.phases.contain(intended(material.run)))
-    ok = (cohort["status"] == "ok").to_numpy()
+    ok = ended_as(cohort, "ok")
     yield "ttft_ms", charts.of_rows(column(cohort, "ttft_ms"))
     yield "tpot_ms", charts.of_rows(column(cohort, "tpot_ms")[ok])
     yield "itl_ms", _gaps(material)
