@@ -34,7 +34,13 @@ class Cohort:
     def __getitem__(self, names: list[str]) -> pd.DataFrame: ...
     def __getitem__(self, names: str | list[str]) -> pd.Series[Any] | pd.DataFrame:
         every = self._rows[names]
-        return every if self._chosen is None else every[self._chosen]
+        if self._chosen is None or isinstance(every, pd.DataFrame):
+            return every if self._chosen is None else every[self._chosen]
+        return pd.Series(every.array[self._chosen], index=self._index, name=every.name, copy=False)
+
+    @cached_property
+    def _index(self) -> pd.Index[Any]:
+        return self._rows.index if self._chosen is None else self._rows.index[self._chosen]
 
     @cached_property
     def states(self) -> npt.NDArray[np.int8]:
