@@ -111,7 +111,7 @@ def value_at(values: Sequence[float], objective: Objective) -> float | None:
     It is the order statistic after the share that must keep to it, so that it is below the limit exactly if fewer than
     `allowed` are not. `inf` stands for what failed (0 for a speed).
     """
-    if not values:
+    if not len(values):
         return None
     if objective.metric in SPEEDS:
         values = values[::-1]

@@ -25,15 +25,15 @@ def groups(cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     figures: dict[str, npt.NDArray[Any]] = {name: column(cohort, name) for name in FIGURES}
     figures |= {"ok": ended_as(cohort, "ok"), "failed": ended_as(cohort, "failed", "timeout")}
     for key in KEYS:
-        values = cohort[key].value_counts().index
+        codes, values = pd.factorize(cohort[key])
         if len(values) > 1:
-            told = values[:MOST]
-            places = told.get_indexer(pd.Index(cohort[key]))
-            order = np.argsort(places, kind="stable")
-            edges = np.searchsorted(places[order], np.arange(len(told) + 1))
+            sizes = np.bincount(codes)
+            largest = np.argsort(-sizes, kind="stable")[:MOST]
+            order, ends = np.argsort(codes, kind="stable"), np.cumsum(sizes)
+            places = {code: order[ends[code] - sizes[code] : ends[code]] for code in largest.tolist()}
             found[key] = [
-                _group(str(value), {name: every[order[first:end]] for name, every in figures.items()})
-                for value, first, end in zip(told, edges[:-1], edges[1:], strict=True)
+                _group(str(values[code]), {name: every[place] for name, every in figures.items()})
+                for code, place in places.items()
             ]
     return found
 

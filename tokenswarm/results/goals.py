@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -120,7 +120,9 @@ def _judge(objective: Objective, rows: pd.DataFrame, run: Run) -> dict[str, Any]
     share = misses / counted if counted else None
     value = share
     if objective.limit is not None:
-        value = value_at(np.sort(_worths(figures, objective.metric)[counts]).tolist(), objective)
+        ranked = np.sort(_worths(figures, objective.metric)[counts])
+        value = value_at(cast(Sequence[float], ranked), objective)
+        value = None if value is None else float(value)
     never = 0.0 if objective.metric in SPEEDS else math.inf
     beyond = objective.limit is not None and value == never
     return {

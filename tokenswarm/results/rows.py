@@ -85,7 +85,7 @@ _SKIPPED: Final = local()
 """`lines` of the piece that this thread parses."""
 
 
-def _note(message: Warning | str, *_: object) -> None:
+def _note(message: Warning | str, *_: object, **__: object) -> None:
     _SKIPPED.lines += str(message).count("Skipping line")
 
 
