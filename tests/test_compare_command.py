@@ -157,7 +157,7 @@ def test_real_runs_of_two_servers_differ_where_the_servers_do(tmp_path: Path) ->
             return headless(folder, server.url, *asked).run_dir
 
     with ThreadPoolExecutor() as pool:
-        paths = list(pool.map(of_a_server, ("old", "new"), ("5", "25")))
+        paths = list(pool.map(of_a_server, ("old", "new"), ("5", "100")))
     done = run(tmp_path / "old", *map(str, paths), "--json", "-", "--fail-if", "ttft_p50 +50%")
     assert done.returncode == 3, done.stderr
     (found,) = json.loads(done.stdout)["comparisons"]

@@ -59,21 +59,23 @@ def three_workers_leave_the_rows_of_one_run(folder: Path) -> None:
 def forked_workers_share_one_simulator(folder: Path) -> None:
     """One worker for each processor, started by --processes -1."""
     simulators: set[int] = set()
-    with locust(folder, "--headless", *processes(-1), "-u", "4", "-r", "4", "-t", "3s") as run:
+    workers = range(os.cpu_count() or 0)
+    with locust(folder, "--headless", *processes(-1), "-u", "4", "-r", "4") as run:
 
-        def done() -> bool:
+        def all_at_work() -> bool:
             for process in psutil.Process(run.process.pid).children(recursive=True):
                 if "tokenswarm.simulator" in command_line(process):
                     simulators.add(process.pid)
-            return run.process.poll() is not None
+            rows = run.rows() if (run.run_dir / "requests.csv").exists() else []
+            return {int(row["worker"]) for row in rows} == {*workers}
 
-        run.until(done)
+        run.until(all_at_work)
+        run.interrupt()
         assert run.wait() == 0, run.output
     manifest, rows = run.json("run.json"), run.rows()
     assert len(simulators) == 1
     assert not [pid for pid in simulators if psutil.pid_exists(pid)], "it has gone with the run"
     assert manifest["target"]["simulator"] is True
-    workers = range(os.cpu_count() or 0)
     assert [worker["index"] for worker in manifest["workers"]] == [*workers]
     assert {int(row["worker"]) for row in rows} == {*workers}
     assert len({row["id"] for row in rows}) == len(rows) == sum(line["started"] for line in run.intervals())
