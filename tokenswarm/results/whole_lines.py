@@ -1,4 +1,4 @@
-"""A text file up to its last whole line, as a stream of bytes or in pieces: what a kill cut off is left out, and told."""
+"""A text file up to its last whole line, as a stream or in pieces: what a kill cut off is left out, and told."""
 
 from __future__ import annotations
 
