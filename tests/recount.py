@@ -145,6 +145,10 @@ class Recount:
             FROM rows WHERE error_class IS NOT NULL GROUP BY error_class ORDER BY count(*) DESC, min(line)"""
         found = []
         for name, count, in_cohort, first, last, http in self.ask(query):
+            earliest = f"""
+                SELECT id, coalesce(end_time, start_time) - {self.start!r}, worker::INT, http_status::INT,
+                       coalesce(error, '')
+                FROM rows WHERE error_class = '{name}' ORDER BY 2, line LIMIT 1"""
             examples = f"""
                 SELECT error, count(*) FROM rows WHERE error_class = '{name}'
                 GROUP BY error ORDER BY count(*) DESC, min(line) LIMIT 3"""
@@ -158,26 +162,31 @@ class Recount:
                     "last_s": last - self.start,
                     "http_statuses": [int(status) for status in http or [] if status is not None],
                     "examples": [{"message": text, "count": n} for text, n in self.ask(examples) if text],
+                    "first": named("id at_s worker http_status message", self.ask(earliest)[0]),
                 }
             )
         return found
 
     def groups(self, cohort: str) -> dict[str, list[dict[str, Any]]]:
         found = {}
-        for key in ("name", "user_class", "remote_addr"):
+        for key in ("name", "user_class", "remote_addr", "worker"):
+            value = "worker::INT::VARCHAR" if key == "worker" else f"coalesce({key}, '')"
             query = f"""
-                SELECT coalesce({key}, ''), count(*), count(*) FILTER (status = 'ok'),
+                SELECT {value}, count(*), count(*) FILTER (status = 'ok'),
                        count(*) FILTER (status IN ('failed', 'timeout')), sum(output_tokens) FILTER (status = 'ok')
-                FROM rows WHERE {cohort} GROUP BY 1 ORDER BY 2 DESC, min(line)"""
+                FROM rows WHERE {cohort} GROUP BY 1 ORDER BY {"1" if key == "worker" else "2 DESC"}, min(line)"""
             members = self.ask(query)
             if len(members) > 1:
-                found[key] = [self._group(key, cohort, *member) for member in members]
+                found[key] = [self._group(value, cohort, *member) for member in members]
+        for worker_group in found.get("worker", []):
+            amounts = self.seconds_of("tokens", int(worker_group["value"]))
+            worker_group["output_tokens_per_s"] = self.rate(amounts, self.windows)
         return found
 
     def _group(
         self, key: str, cohort: str, value: str, due: int, ok: int, failed: int, tokens: float | None
     ) -> dict[str, Any]:
-        these = f"{cohort} AND coalesce({key}, '') = '{value}'"
+        these = f"{cohort} AND {key} = '{value}'"
         return {
             "value": value,
             "due": due,
@@ -281,9 +290,10 @@ class Recount:
                 total += amount * max(0.0, min(end, last) - max(start, first)) / (end - start)
         return total / sum(last - first for first, last, *_ in windows)
 
-    def seconds_of(self, what: str) -> list[tuple[float, float, float]]:
-        """`tokens` or `input_tokens`: amounts of whole seconds."""
-        return [(second, second + 1, amount) for line in self.intervals for second, amount in line[what]]
+    def seconds_of(self, what: str, worker: int | None = None) -> list[tuple[float, float, float]]:
+        """`tokens` or `input_tokens`: amounts of whole seconds, of all workers or of one."""
+        lines = (line for line in self.intervals if worker in (None, line["worker"]))
+        return [(second, second + 1, amount) for line in lines for second, amount in line[what]]
 
     def lasting(self, what: str) -> list[tuple[float, float, float]]:
         return [(line["time"] - line["seconds"], line["time"], line[what]) for line in self.intervals]
@@ -399,10 +409,11 @@ class Recount:
         query = f"""
             SELECT host, coalesce(device, ''), metric, avg(coalesce(mean, value) * scale),
                    min(coalesce(mean, value) * scale), max(coalesce(max, value) * scale),
-                   stddev_samp(coalesce(mean, value) * scale), count(*)
+                   stddev_samp(coalesce(mean, value) * scale), median(coalesce(mean, value) * scale),
+                   quantile_cont(coalesce(mean, value) * scale, 0.95), count(*)
             FROM hardware JOIN (VALUES {scales}) AS scales(metric, scale) USING (metric)
             WHERE {self.inside("time", self.windows)} GROUP BY host, device, metric"""
-        keys = "host device metric mean min max std samples"
+        keys = "host device metric mean min max std p50 p95 samples"
         return [named(keys, found) or {} for found in self.ask(query)]
 
 

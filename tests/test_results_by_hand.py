@@ -390,6 +390,15 @@ CLIENT = {
 }
 
 
+RELATIONS = ("ttft_ms_by_input_tokens", "ttft_ms_by_cached_share", "ttft_ms_by_in_flight", "tpot_ms_by_in_flight")
+RELATIONS += ("tpot_ms_by_output_tokens", "e2e_ms_by_output_tokens")
+UNKNOWN = ("joules", "watts", "joules_per_output_token", "joules_per_total_token", "output_tokens_per_joule")
+UNKNOWN += ("total_tokens_per_joule", "net_joules", "net_joules_per_output_token", "net_joules_per_total_token")
+UNKNOWN += ("net_output_tokens_per_joule", "cost", "cost_per_million_output_tokens", "cost_per_million_total_tokens")
+ENERGY = {"seconds": 10, "output_tokens": 100, "total_tokens": 1710} | dict.fromkeys(UNKNOWN)
+"""Two samples are no integral. 100 and 1610 tokens, as above."""
+
+
 def phase(kind: str, start: float, end: float, users: int) -> dict[str, Any]:
     return {"kind": kind, "start": T0 + start, "end": T0 + end, "users": users, "step": 0}
 
@@ -480,9 +489,39 @@ EXPECTED: dict[str, Any] = {
             "min": 300,
             "max": 400,
             "std": sqrt(200),
+            "p50": 310,
+            "p95": 319,
             "samples": 2,
         }
     ],
+    "against": dict.fromkeys(RELATIONS),  # five requests show no relation
+    "energy": {
+        "scope": "GPU boards only",
+        "gpus": [{"device": "GPU-0", "name": "gpu1/GPU-0", "method": "power_watts"}],
+        "idle_watts": None,
+        "idle_from": None,
+        "price_per_gpu_hour": None,
+        "windows": [
+            {"start": T0 + 2, "end": T0 + 12, "users": 2}
+            | ENERGY
+            | {
+                "gpus": [
+                    {
+                        "device": "GPU-0",
+                        "name": "gpu1/GPU-0",
+                        "joules": None,
+                        "power_off_by": None,
+                        "why": "its samples do not reach over all of the window",
+                    }
+                ]
+            }
+        ],
+        "all": ENERGY,
+        "notes": ["The energy of gpu1/GPU-0 is unknown: its samples do not reach over all of the window."],
+    },
+    "per_gpu": {"gpus": 1, "requests_per_s": 0.5, "output_tokens_per_s": 10.0, "total_tokens_per_s": 171.0},
+    "gpus": [],  # none tells its utilization
+    "server": None,  # no page of it was read
 }
 SLOWEST = {
     # id, value, times the median; in flight when it started, of its worker; started within a second; suspect

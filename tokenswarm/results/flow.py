@@ -5,6 +5,7 @@ Also which of the run directory's files each amount is taken from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,6 +55,20 @@ class Flow:
         """The amount per second in each bin between consecutive edges."""
         found: Floats = np.diff(self.until(edges)) / np.diff(edges)
         return found
+
+    def busiest_second(self, start: float, end: float) -> tuple[float, float] | None:
+        """The whole second of [start, end) with the largest amount, the first if there are several: when it begins, and
+        the amount. None if there is no whole second."""
+        first, last = math.ceil(start), math.floor(end) - 1
+        if last < first:
+            return None
+        # The rate is constant between changes, so that one of the seconds around them is the busiest.
+        changes = np.unique(np.floor(self._times + self._origin))
+        seconds = np.unique(np.concatenate([[first], changes - 1, changes, changes + 1]))
+        seconds = seconds[(seconds >= first) & (seconds <= last)]
+        amounts = self.until(seconds + 1) - self.until(seconds)
+        index = int(amounts.argmax())
+        return float(seconds[index]), float(amounts[index])
 
     def highest_rate(self) -> float:
         """The largest rate at any instant; for requests in flight (amount = duration), the most at once."""
@@ -157,7 +172,9 @@ def workers_over_time(run: Run, name: str) -> pd.Series[Any]:
         {"second": np.floor(column(run.intervals, "time")), "worker": run.intervals["worker"], "n": run.intervals[name]}
     )
     table = frame.pivot_table(index="second", columns="worker", values="n", aggfunc="last")
-    table = table.reindex(np.arange(table.index.min(), table.index.max() + 1)).ffill(limit=3)
+    said = table.index.to_numpy()
+    seconds = np.unique(np.concatenate([said + late for late in range(5)]))  # not each of a year, if a clock jumped
+    table = table.reindex(seconds[seconds <= said.max()]).ffill(limit=3)
     return table.sum(axis=1, min_count=1)
 
 

@@ -4,6 +4,7 @@ samples of eight GPUs are millions of lines.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -14,6 +15,10 @@ from pandas.api.types import union_categoricals
 
 Wanted: TypeAlias = Callable[[str], bool]
 """Whether a metric is of interest, by its name."""
+LARGEST: Final = 1e18
+"""No reading is beyond."""
+LATEST: Final = 1e11
+"""Nor is an instant, in epoch seconds."""
 _LINES_AT_ONCE: Final = 200_000
 
 
@@ -41,17 +46,24 @@ def read(lines: BinaryIO, name: str, layout: Layout, wanted: Wanted, defects: li
     damaged = 0
     columns = {*layout.text, *layout.numbers}
     text: Any = dict.fromkeys(layout.text, "category")
+    known = columns.issuperset(lines.readline().decode("utf-8-sig", "replace").rstrip().split(","))
+    lines.seek(0)  # where columns are chosen, lines with too many cells are not told from others
     try:
-        with pd.read_csv(
-            lines,
-            usecols=lambda column: column in columns,
-            dtype=text,
-            keep_default_na=False,
-            na_values={column: [""] for column in layout.more},
-            on_bad_lines="skip",
-            chunksize=_LINES_AT_ONCE,
-            encoding_errors="replace",
-        ) as reader:
+        with (
+            warnings.catch_warnings(record=True) as skipped,
+            pd.read_csv(
+                lines,
+                usecols=None if known else columns.__contains__,
+                index_col=False,
+                dtype=text,
+                keep_default_na=False,
+                na_values={column: [""] for column in layout.more},
+                on_bad_lines="warn",
+                chunksize=_LINES_AT_ONCE,
+                encoding_errors="replace",
+            ) as reader,
+        ):
+            warnings.simplefilter("always", pd.errors.ParserWarning)
             for part in reader:
                 needed = ("time", *layout.text, "value")
                 if missing := [column for column in needed if column not in part.columns]:
@@ -60,10 +72,14 @@ def read(lines: BinaryIO, name: str, layout: Layout, wanted: Wanted, defects: li
                 kept, bad = _wanted(part, layout, wanted)
                 damaged += bad
                 parts.append(kept)
+        damaged += sum(str(warning.message).count("Skipping line") for warning in skipped)
     except pd.errors.EmptyDataError:
         defects.append(f"{name} is empty: it has not even the names of its columns.")
-    except (pd.errors.ParserError, ValueError) as error:
-        defects.append(f"{name} cannot be read any further: {error}.")
+    except (pd.errors.ParserError, ValueError):
+        read = sum(map(len, parts))
+        defects.append(
+            f"{name} cannot be read any further than its first {read:,} samples: a quotation mark has no end."
+        )
     if damaged:
         defects.append(f"{name}: {damaged:,} lines are damaged and were left out.")
     return _joined(parts, layout)
@@ -74,7 +90,7 @@ def _wanted(part: pd.DataFrame, layout: Layout, wanted: Wanted) -> tuple[pd.Data
     part = part[part["metric"].isin(metrics)].reindex(columns=[*layout.text, *layout.numbers])
     for column in layout.numbers:
         numbers = pd.to_numeric(part[column], errors="coerce").astype("float64")
-        part[column] = numbers.where(np.isfinite(numbers))
+        part[column] = numbers.where(numbers.abs() <= (LATEST if column == "time" else LARGEST))
     whole = part["time"].notna() & part["value"].notna() & part[list(layout.text)].notna().all(axis=1)
     kept = part[whole]
     for column in layout.text:

@@ -4,11 +4,12 @@ far as it goes, and each defect is kept as a sentence in `Run.defects`.
 
 from __future__ import annotations
 
+import codecs
 import typing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 import pandas as pd
@@ -20,6 +21,13 @@ from tokenswarm.results.capacity import Capacity
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
 INTERVALS_FILE: Final = "intervals.jsonl"
+
+
+Number: TypeAlias = Annotated[float, msgspec.Meta(ge=-rows.LARGEST, le=rows.LARGEST)]
+"""One that can have been measured."""
+Instant: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=rows.LATEST)]
+"""UTC epoch seconds."""
+Users: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -44,12 +52,12 @@ class Load(msgspec.Struct, frozen=True):
     run_time in seconds."""
 
     arrivals: str = "closed"
-    rate_per_user: float | None = None
+    rate_per_user: Number | None = None
     """Tasks a second that each user begins; None where the open loop does not say."""
     max_in_flight: int | None = None
-    users: int | None = None
-    spawn_rate: float | None = None
-    run_time: float | None = None
+    users: Users | None = None
+    spawn_rate: Number | None = None
+    run_time: Number | None = None
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -57,8 +65,8 @@ class Worker(msgspec.Struct, frozen=True):
     hostname: str | None = None
     pid: int | None = None
     clock: str | None = None
-    clock_offset_ms: float | None = None
-    clock_uncertainty_ms: float | None = None
+    clock_offset_ms: Number | None = None
+    clock_uncertainty_ms: Number | None = None
     missing_batches: int = 0
     rows: int | None = None
     in_flight: int = 0
@@ -68,7 +76,7 @@ class Worker(msgspec.Struct, frozen=True):
 class Moment(msgspec.Struct, frozen=True):
     """UTC epoch seconds and the same as text."""
 
-    time: float
+    time: Instant
     utc: str | None = None
 
 
@@ -76,9 +84,9 @@ class Boundary(msgspec.Struct, frozen=True):
     """A change of load at `time` (UTC epoch seconds): start, target, spawned, probe (of a capacity search), lost (a
     worker), through (a worker had nothing more to send), stopping or stopped."""
 
-    time: float
+    time: Instant
     event: str
-    users: int | None = None
+    users: Users | None = None
 
 
 class RowCount(msgspec.Struct, frozen=True):
@@ -123,9 +131,9 @@ class Interval(msgspec.Struct):
     """One line of intervals.jsonl: what one worker saw in one second that ended at `time`."""
 
     worker: int
-    time: float
+    time: Instant
     seq: int = 0
-    seconds: float = 1.0
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
     users: int = 0
     target_users: int | None = None
     in_flight: int = 0
@@ -135,26 +143,26 @@ class Interval(msgspec.Struct):
     chunks: int = 0
     characters: int = 0
     bytes: int = 0
-    tokens: list[tuple[int, float]] = msgspec.field(default_factory=list)
-    input_tokens: list[tuple[int, float]] = msgspec.field(default_factory=list)
+    tokens: list[tuple[Instant, Number]] = msgspec.field(default_factory=list)
+    input_tokens: list[tuple[Instant, Number]] = msgspec.field(default_factory=list)
     ttft: str = ""
     itl: str = ""
     client_lag: str = ""
     merged_reads: int = 0
     late_merged_reads: int = 0
-    cpu_percent: float | None = None
-    loop_cpu_percent: float | None = None
-    loop_wait_percent: float | None = None
-    loop_lag_ms: float | None = None
+    cpu_percent: Number | None = None
+    loop_cpu_percent: Number | None = None
+    loop_wait_percent: Number | None = None
+    loop_lag_ms: Number | None = None
     gc_pauses: int | None = None
-    gc_pause_ms: float | None = None
-    gc_pause_max_ms: float | None = None
+    gc_pause_ms: Number | None = None
+    gc_pause_max_ms: Number | None = None
     ring_full: int | None = None
-    ring_full_ms: float | None = None
+    ring_full_ms: Number | None = None
     tcp_trouble: dict[str, int] | None = None
-    steal_percent: float | None = None
-    throttled_percent: float | None = None
-    clock_jump_ms: float | None = None
+    steal_percent: Number | None = None
+    throttled_percent: Number | None = None
+    clock_jump_ms: Number | None = None
     descriptors: int | None = None
     descriptor_limit: int | None = None
     sockets: int | None = None
@@ -246,10 +254,12 @@ def _read_info(path: Path, defects: list[str]) -> RunInfo:
 
 
 def _read_intervals(path: Path, defects: list[str]) -> pd.DataFrame:
-    data = _read_bytes(path, defects) or b""
+    data = _read_bytes(path, defects)
+    if data == b"":
+        defects.append(f"{path.name} is empty: nothing is known of each second.")
     decoder = msgspec.json.Decoder(Interval, strict=False)
     intervals: list[Interval] = []
-    lines = data.split(b"\n")
+    lines = (data or b"").removeprefix(codecs.BOM_UTF8).split(b"\n")
     damaged = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():

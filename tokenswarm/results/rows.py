@@ -26,6 +26,10 @@ def _numeric_columns() -> frozenset[str]:
 
 
 NUMERIC: Final = _numeric_columns()
+LARGEST: Final = 1e15
+"""No figure of a run is beyond: a square of one still is a number."""
+LATEST: Final = 1e11
+"""Nor is an instant, in epoch seconds."""
 _PIECE: Final = 32 << 20
 """Bytes that are parsed at once: what a parser needs meanwhile is several times as much."""
 _THREADS: Final = 2
@@ -108,7 +112,7 @@ def _part(piece: bytes) -> _Part:
     part = _Part({}, len(frame), damaged, 0)
     for name in frame.columns:
         if name in NUMERIC:
-            part.columns[name], bad = _numbers(frame[name])
+            part.columns[name], bad = _numbers(name, frame[name])
             part.bad_cells += bad
         else:
             part.columns[name] = _text(frame[name])
@@ -121,7 +125,7 @@ def _joined(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
 
 def _parsed(piece: bytes) -> tuple[pd.DataFrame, int]:
     """The cells, numbers where all of a column are, and how many lines had too many cells to be a row."""
-    header = next(csv.reader([piece[: piece.find(b"\n")].decode("utf-8", "replace")]), [])
+    header = _cells(piece[: piece.find(b"\n")].decode("utf-8", "replace"))
     if not header:
         return pd.DataFrame(), 0
     numeric = NUMERIC.intersection(header)
@@ -137,14 +141,16 @@ def _parsed(piece: bytes) -> tuple[pd.DataFrame, int]:
             index_col=False,
             encoding_errors="replace",
         )
-        return frame, _SKIPPED.lines
     except (pd.errors.ParserError, ValueError):
-        return _line_by_line(piece.decode("utf-8", "replace"))
+        return _line_by_line(piece)
+    # A quotation mark out of step makes one cell of many lines, and of a blank line nothing at all.
+    every_line = len(frame) + _SKIPPED.lines == piece.count(b"\n") - 1
+    return (frame, _SKIPPED.lines) if every_line else _line_by_line(piece)
 
 
-def _line_by_line(text: str) -> tuple[pd.DataFrame, int]:
-    """Slower, for files on which the fast parser gives up (quotes out of step in the middle of the file)."""
-    header, *rows = csv.reader(io.StringIO(text), strict=False)
+def _line_by_line(piece: bytes) -> tuple[pd.DataFrame, int]:
+    """Slower, for a piece in which quotation marks are out of step. No cell of ours holds the end of a line."""
+    header, *rows = (_cells(line) for line in piece.decode("utf-8", "replace").split("\n") if line.strip("\r"))
     good = [row for row in rows if len(row) == len(header)]
     frame = pd.DataFrame(good, columns=header, dtype=str)
     for name in NUMERIC.intersection(header):
@@ -152,11 +158,20 @@ def _line_by_line(text: str) -> tuple[pd.DataFrame, int]:
     return frame, len(rows) - len(good)
 
 
-def _numbers(cells: pd.Series[Any]) -> tuple[pd.Series[Any], int]:
-    """Finite numbers, and how many cells hold something else."""
+def _cells(line: str) -> list[str]:
+    """Of one line; none if it is not CSV."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def _numbers(name: str, cells: pd.Series[Any]) -> tuple[pd.Series[Any], int]:
+    """Numbers that can have been measured, and how many cells hold something else."""
     values = pd.to_numeric(cells, errors="coerce").astype("float64")
-    if np.isinf(values.to_numpy()).any():
-        values = values.where(np.isfinite(values))
+    beyond = np.abs(values.to_numpy()) > (LATEST if name.endswith("_time") else LARGEST)
+    if beyond.any():
+        values = values.mask(beyond)
     elif values.dtype == cells.dtype:
         return values, 0
     return values, int((values.isna() & cells.notna()).sum())

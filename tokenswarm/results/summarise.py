@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import asdict, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,16 +207,11 @@ def _rate(amounts: Flow | None, phases: Phases) -> float | None:
 
 def _peak(tokens: Flow, phases: Phases) -> dict[str, Any]:
     """The whole second inside a window with the most output tokens."""
-    best: dict[str, Any] = {}
-    for window in phases.windows:
-        edges = np.arange(np.ceil(window.start), np.floor(window.end) + 1)
-        if len(edges) < 2:
-            continue
-        per_second = tokens.per_bin(edges)
-        index = int(per_second.argmax())
-        if not best or per_second[index] > best["peak_output_tokens_per_s"]:
-            best = {"peak_output_tokens_per_s": float(per_second[index]), "peak_second": float(edges[index])}
-    return best
+    found = [busiest for w in phases.windows if (busiest := tokens.busiest_second(w.start, w.end))]
+    if not found:
+        return {}
+    second, amount = max(found, key=itemgetter(1))
+    return {"peak_output_tokens_per_s": amount, "peak_second": second}
 
 
 def _users(run: Run, phases: Phases) -> tuple[float | None, str | None]:
