@@ -19,7 +19,7 @@ from tokenswarm.cli import main
 pytestmark = pytest.mark.slow
 DESKTOP, PHONE, PAPER = (1280, 900), (390, 844), (718, 1047)
 """Width and height in CSS pixels; paper is A4 with a centimetre left free all round."""
-PAGES = ("report.html", "compare.html")
+PAGES = ("report.html", "compare.html", "sweep.html")
 
 
 @dataclass
@@ -53,6 +53,7 @@ def runs(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     old, new = hostile.write(folder / "old"), hostile.write(folder / "new", ttft=0.15)
     assert main(["report", str(new)]) == 0
     assert main(["compare", str(old), str(new)]) == 0
+    assert main(["sweep", str(new), str(old), "--trust", "all"]) == 0
     return new
 
 

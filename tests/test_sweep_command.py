@@ -135,7 +135,7 @@ def test_what_is_damaged_or_a_copy_is_named_and_the_rest_is_shown(
     status = command.main(["one", "one", "empty", str(tmp_path / "copy"), str(tmp_path / "torn"), "--no-html"])
     told = capsys.readouterr()
     assert status == 2
-    assert re.search(rf"^note +{re.escape(str(tmp_path / 'torn'))}: requests.csv", told.out, re.MULTILINE)
+    assert f"note {tmp_path / 'torn'}: requests.csv: the last row is torn" in " ".join(told.out.split())
     assert told.err.splitlines() == [
         "error: empty is not a run directory: it has neither run.json nor requests.csv",
         f"error: {tmp_path / 'copy'} holds the same run as one: it counts once",

@@ -22,6 +22,7 @@ from tokenswarm.slo import parse_slo
 COLOURS: Final = (BLUE, VIOLET, TEAL, RED, "#d6409f", "#b59a00", GREY)
 AXES: Final = {USERS: "users", RATE: "requests/s asked for", IN_FLIGHT: "requests in flight"}
 MOST_TICKS: Final = 14
+_LONGEST: Final = 28
 _NEAR_X, _NEAR_Y = 0.04, 0.05
 """Shares of a chart's width and height within which two labels would touch."""
 _WIDE: Final = 20.0
@@ -55,7 +56,7 @@ def trade_off(sweep: Sweep, say: Language) -> Figure | None:
         layout["shapes"].append(across | {"line": {"color": RED, "width": 1, "dash": "dash"}})
         at = math.log10(bound) if y.get("type") == "log" else bound
         place = {"xref": "paper", "x": 0.01, "xanchor": "left", "y": at, "yanchor": "bottom", "showarrow": False}
-        layout["annotations"].append(place | {"text": _text(goal), "font": {"size": 11, "color": RED}})
+        layout["annotations"].append(place | {"text": _text(goal), "font": {"size": 11}})
     return found.figure(layout)
 
 
@@ -165,7 +166,7 @@ class Drawing:
         trace |= {"x": _numbers(known, x), "y": _numbers(known, y), "marker": marker, "textfont": {"size": 11}}
         trace |= {"text": self.labels(known, x, y), "textposition": "bottom right"}
         trace |= {"hovertext": [self.hover(level) for level in known], "hoverinfo": "text", "cliponaxis": False}
-        trace |= {"name": _text(curve.name), "showlegend": len(self.sweep.curves) > 1}
+        trace |= {"name": _named(curve), "showlegend": len(self.sweep.curves) > 1}
         trace |= {"line": {"color": colour, "width": 1.2, "dash": "dot"}} if line else {}
         for axis, of, lowest in (("error_x", x, None), ("error_y", y, low)):
             if bars := _bars(known, of, lowest):
@@ -178,7 +179,7 @@ class Drawing:
         x, y = _numbers(chosen, self.throughput), _numbers(chosen, self.latency)
         style = {"color": self.colour(curve), "width": 2}
         title = self.say("Pareto front")
-        name = title if len(self.sweep.curves) == 1 else f"{title}: {_text(curve.name)}"
+        name = title if len(self.sweep.curves) == 1 else f"{title}: {_named(curve)}"
         if len(chosen) > 1:
             self.traces.append(
                 {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": style, "name": name, "hoverinfo": "skip"}
@@ -256,7 +257,7 @@ def _against_load(
                 style = {"color": GREY, "width": 1.5, "dash": "dash"}
             marker: Figure = {"size": 7, "color": style["color"]}
             marker["symbol"] = ["circle" if level.trusted(sweep.trust) else "circle-open" for level in known]
-            called = name if not several else f"{_text(curve.name)}, {name}" if len(named) > 1 else _text(curve.name)
+            called = name if not several else f"{_named(curve)}, {name}" if len(named) > 1 else _named(curve)
             traces.append(
                 {"type": "scatter", "mode": "lines+markers", "x": [_rounded(sweep.x(level)) for level in known]}
                 | {"y": _numbers(known, of), "line": style, "marker": marker, "name": called}
@@ -338,6 +339,11 @@ def _good(level: Level) -> float | None:
 
 def _energy(name: str) -> Of:
     return lambda level: (level.energy or {}).get(name)
+
+
+def _named(curve: Curve) -> str:
+    """Short enough for the legend of a narrow chart."""
+    return html.escape(plain(curve.name, _LONGEST), quote=False)
 
 
 def _text(said: str) -> str:

@@ -15,7 +15,7 @@ from tokenswarm.results import energy
 from tokenswarm.results.compare import metrics, sides
 from tokenswarm.results.compare.metrics import Metric
 from tokenswarm.results.compare.page import write
-from tokenswarm.results.language import LANGUAGES
+from tokenswarm.results.language import LANGUAGES, Language
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
 from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
@@ -100,7 +100,7 @@ def parser(program: str = "tokenswarm sweep") -> argparse.ArgumentParser:
     made.add_argument("--format", choices=FORMATS, default=TEXT, help="of what is printed (text)")
     made.add_argument("--out", metavar="FILE", type=Path, help=f"the page ({PAGE} in the first run's directory)")
     made.add_argument("--no-html", action="store_true", help="no page")
-    made.add_argument("--lang", choices=tuple(LANGUAGES), default="en", help="the page's language (en)")
+    made.add_argument("--lang", choices=tuple(LANGUAGES), default="en", help="of table and page (en)")
     return made
 
 
@@ -161,16 +161,16 @@ def swept(asked: Asked, runs: Sequence[Observed], unread: Sequence[str] = ()) ->
 
 def tell(asked: Asked, found: Sweep) -> int:
     """Print, write the page, and return the exit status; what is wrong is said on stderr."""
-    show = {TEXT: console.text, MARKDOWN: table.markdown, CSV: records.as_csv, JSON: records.as_json}
-    _say(show[asked.format](found))
+    say = LANGUAGES[asked.language]
+    _say(_shown(asked.format, found, say))
     if asked.format in (MARKDOWN, CSV):  # what is to be pasted is all that stands on stdout
-        for caution in cautions(found):
+        for caution in cautions(found, say):
             print(f"note: {plain(caution, 1000)}", file=sys.stderr)
     wrong = list(found.unread)
     if asked.html:
         path = asked.out or found.runs[0].path / PAGE
         try:
-            write(path, page.render(found, LANGUAGES[asked.language]))
+            write(path, page.render(found, say))
             print(f"\nPage  {path}" if asked.format == TEXT else f"Page  {path}", file=_beside(asked.format))
         except RunDirectoryError as error:
             wrong.append(str(error))
@@ -184,6 +184,12 @@ def refused(said: str) -> int:
     for line in said.splitlines():
         print(f"error: {line}", file=sys.stderr)
     return EXIT_REFUSED
+
+
+def _shown(form: str, found: Sweep, say: Language) -> str:
+    if form in (CSV, JSON):
+        return records.as_csv(found) if form == CSV else records.as_json(found)
+    return console.text(found, say) if form == TEXT else table.markdown(found, say)
 
 
 def _beside(form: str) -> TextIO:

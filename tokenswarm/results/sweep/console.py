@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
-from tokenswarm.results.console import WIDTH, simulator_warning
+from tokenswarm.results.console import WIDTH, simulator_warning, width
+from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.sweep import table, wording
 from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
@@ -14,35 +15,35 @@ from tokenswarm.results.wording import plain
 _MOST_CAUTIONS: Final = 12
 
 
-def text(sweep: Sweep) -> str:
+def text(sweep: Sweep, say: Language = ENGLISH) -> str:
     """All of it as lines, without a line end at the last."""
     blocks = [
-        simulator_warning() if sweep.simulator else [],
-        _answers(sweep),
-        table.text(sweep).splitlines(),
-        _notes(sweep),
+        simulator_warning(say) if sweep.simulator else [],
+        _answers(sweep, say),
+        table.text(sweep, say).splitlines(),
+        _notes(sweep, say),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _answers(sweep: Sweep) -> list[str]:
+def _answers(sweep: Sweep, say: Language) -> list[str]:
     lines = []
     for curve in sweep.curves:
         lines += [plain(curve.name)] if len(sweep.curves) > 1 else []
-        for answer in wording.answers(sweep, curve):
+        for answer in wording.answers(sweep, curve, say):
             lines += _wrapped(plain(str(answer), 1000), "  " if len(sweep.curves) > 1 else "")
     return lines
 
 
-def _notes(sweep: Sweep) -> list[str]:
-    lines = [line for sentence in wording.how(sweep) for line in _wrapped(sentence, "")]
-    found = list(cautions(sweep))
+def _notes(sweep: Sweep, say: Language) -> list[str]:
+    lines = [line for sentence in wording.how(sweep, say) for line in _wrapped(sentence, "")]
+    found = list(cautions(sweep, say))
     for caution in found[:_MOST_CAUTIONS]:
-        lines += _wrapped(plain(caution, 1000), "note     ")
+        lines += _wrapped(plain(caution, 1000), say("note") + " " * 5)
     if len(found) > _MOST_CAUTIONS:
-        lines.append(f"and {len(found) - _MOST_CAUTIONS} more in the page")
+        lines.append(say("and {n} more in the page", n=len(found) - _MOST_CAUTIONS))
     return lines
 
 
 def _wrapped(said: str, head: str) -> list[str]:
-    return textwrap.wrap(said, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+    return textwrap.wrap(said, WIDTH, initial_indent=head, subsequent_indent=" " * width(head))

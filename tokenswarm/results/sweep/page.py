@@ -13,7 +13,7 @@ from tokenswarm.results.sweep import table as levels_table
 from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep
 from tokenswarm.results.sweep.wording import Answer
-from tokenswarm.results.wording import UNKNOWN, UNSURE, count
+from tokenswarm.results.wording import UNKNOWN, UNSURE, count, plain
 
 DEFINITIONS: Final = {
     "Level": "A stretch in which the load stayed at one target, its settling time left out. Requests count that were "
@@ -57,8 +57,8 @@ def render(sweep: Sweep, say: Language = ENGLISH) -> str:
 
 
 def _title(sweep: Sweep, say: Language) -> str:
-    names = dict.fromkeys(run.label or run.name for run in sweep.runs)
-    return ", ".join(names) if len(names) <= 3 else say("{count} runs", count=len(sweep.runs))
+    names = dict.fromkeys(plain(run.label or run.name, 60) for run in sweep.runs)
+    return next(iter(names)) if len(names) == 1 else say("{count} runs", count=len(sweep.runs))
 
 
 def _heading(sweep: Sweep, say: Language) -> str:
@@ -104,11 +104,12 @@ def _main_chart(sweep: Sweep, say: Language) -> str:
 
 
 def _table(sweep: Sweep, say: Language) -> str:
-    heads, *rows = levels_table.rows(sweep, say)
-    marked = [[_cell(cell) for cell in row] for row in rows]
+    tables = []
+    for heads, *rows in levels_table.halves(sweep, say):
+        tables.append(table([escape(head) for head in heads], [[_cell(cell) for cell in row] for row in rows]))
     return section(
         say("The levels"),
-        table([escape(head) for head in heads], marked),
+        *tables,
         note=" ".join([say("Latencies in ms."), *wording.how(sweep, say)]),
     )
 

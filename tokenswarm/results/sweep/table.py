@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tokenswarm.results import wording
@@ -15,6 +16,7 @@ from tokenswarm.results.sweep.curve import TOKENS, Curve, Sweep
 from tokenswarm.results.sweep.levels import Level
 from tokenswarm.results.wording import count, number, plain, share
 
+_LONGEST: Final = 30
 _SHOWN: Final = ("ttft_p50", "ttft_p95", "ttft_p99", "tpot_p50", "e2e_p95")
 ENERGY: Final = {
     "output_tokens_per_joule": "tokens/J",
@@ -31,66 +33,88 @@ class Column:
     cell: Callable[[Curve, int], str]
 
 
-def columns(sweep: Sweep, say: Language = ENGLISH) -> list[Column]:
-    """Those that have something to show."""
-    return [column for column, wanted in _columns(sweep, say) if wanted]
-
-
 def rows(sweep: Sweep, say: Language = ENGLISH) -> list[list[str]]:
     """The heads, then a line for each level."""
-    shown = columns(sweep, say)
-    lines = [[column.cell(curve, index) for column in shown] for curve, index in sweep.places()]
-    return [[column.head for column in shown], *lines]
+    return _filled(sweep, *(part(sweep, say) for part in (_what, _latencies, _rates, _verdict)))
 
 
-def text(sweep: Sweep) -> str:
+def halves(sweep: Sweep, say: Language = ENGLISH) -> tuple[list[list[str]], list[list[str]]]:
+    """The same as two narrower tables: latencies, and rates."""
+    latencies = (part(sweep, say) for part in (_what, _latencies, _verdict))
+    rates = (part(sweep, say) for part in (_what, _rates))
+    return _filled(sweep, *latencies), _filled(sweep, *rates)
+
+
+def text(sweep: Sweep, say: Language = ENGLISH) -> str:
     """Aligned, for a terminal."""
-    return "\n".join(line.rstrip() for line in aligned(rows(sweep)))
+    return "\n".join(line.rstrip() for line in aligned(rows(sweep, say)))
 
 
-def markdown(sweep: Sweep) -> str:
+def markdown(sweep: Sweep, say: Language = ENGLISH) -> str:
     """A table as GitHub has it."""
-    heads, *lines = [[_cell(cell) for cell in row] for row in rows(sweep)]
+    heads, *lines = [[_cell(cell) for cell in row] for row in rows(sweep, say)]
     rule = ["---", *("---:" for _ in heads[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *lines))
 
 
-def _columns(sweep: Sweep, say: Language) -> Iterator[tuple[Column, bool]]:
+def _filled(sweep: Sweep, *parts: Iterable[tuple[Column, bool]]) -> list[list[str]]:
+    """Of the columns that have something to show."""
+    shown = [column for part in parts for column, wanted in part if wanted]
+    lines = [[column.cell(curve, index) for column in shown] for curve, index in sweep.places()]
+    return [[column.head for column in shown], *lines]
+
+
+def _column(head: str, cell: Callable[[Level], str]) -> Column:
+    return Column(head, lambda curve, index: cell(curve.levels[index]))
+
+
+def _what(sweep: Sweep, say: Language) -> Iterator[tuple[Column, bool]]:
+    yield _column(say("Load"), lambda level: words.load(level, say)), True
+    yield Column(say("Curve"), lambda curve, _: plain(curve.name, _LONGEST)), len(sweep.curves) > 1
+    yield Column("", lambda curve, index: say(", ").join(words.marks(sweep, curve, index, say))), True
+
+
+def _latencies(sweep: Sweep, say: Language) -> Iterator[tuple[Column, bool]]:
     levels = sweep.levels
-    open_loop = any(level.open_loop for level in levels)
-
-    def column(head: str, cell: Callable[[Level], str]) -> Column:
-        return Column(head, lambda curve, index: cell(curve.levels[index]))
-
-    yield column(say("Load"), lambda level: words.load(level, say)), True
-    yield Column(say("Curve"), lambda curve, _: plain(curve.name, 40)), len(sweep.curves) > 1
-    yield Column("", lambda curve, index: ", ".join(words.marks(sweep, curve, index, say))), True
-    yield column(say("runs"), lambda level: count(len(level.runs))), any(level.each for level in levels)
-    yield column(say("due"), lambda level: count(level.due)), True
+    yield _column(say("runs"), lambda level: count(len(level.runs))), any(level.each for level in levels)
+    yield _column(say("due"), lambda level: count(level.due)), True
     failed = any(level.failed for level in levels)
-    yield column(say("failed"), lambda level: share(level.failed / level.due if level.due else None)), failed
-    for metric in _metrics(sweep, open_loop):
+    yield _column(say("failed"), lambda level: share(level.failed / level.due if level.due else None)), failed
+    for metric in _metrics(sweep):
         wanted = metric == sweep.latency or any(level.of(metric) is not None for level in levels)
-        yield column(_head(metric, say), lambda level, metric=metric: _latency(sweep, level, metric)), wanted  # type: ignore[misc]
+        yield _column(_head(metric, say), partial(_latency, sweep, metric)), wanted
+
+
+def _rates(sweep: Sweep, say: Language) -> Iterator[tuple[Column, bool]]:
+    levels, tokens, open_loop = sweep.levels, sweep.throughput == TOKENS, _open_loop(sweep)
     missing = any(abs((level.means["users"] or 0.0) - (level.users or 0)) >= 0.5 for level in levels)
-    yield column(say("running"), lambda level: wording.users(_rounded(level.means["users"]))), missing and not open_loop
-    yield column(say("due/s"), lambda level: number(level.rates["due"])), open_loop
-    yield column(say("sent/s"), lambda level: number(level.rates["sent"])), open_loop
-    yield column(say("in flight"), lambda level: number(level.means["in_flight"])), True
-    yield column(say("requests/s"), lambda level: _rate(sweep, level, "ended")), True
-    tokens = sweep.throughput == TOKENS
-    yield column(say("tokens/s"), lambda level: _rate(sweep, level, TOKENS)), tokens
-    yield column(say("per user"), lambda level: wording.statistic(level.speed, "p50")), tokens
-    yield column(say("goals"), lambda level: words.attained(level, say)), bool(sweep.goals)
-    yield column(say("good/s"), lambda level: number((level.goodput or {}).get("per_s"))), bool(sweep.limits)
+    yield (
+        _column(say("running"), lambda level: wording.users(_rounded(level.means["users"]))),
+        missing and not open_loop,
+    )
+    yield _column(say("due/s"), lambda level: number(level.rates["due"])), open_loop
+    yield _column(say("sent/s"), lambda level: number(level.rates["sent"])), open_loop
+    yield _column(say("in flight"), lambda level: number(level.means["in_flight"])), True
+    yield _column(say("requests/s"), partial(_rate, sweep, "ended")), True
+    yield _column(say("tokens/s"), partial(_rate, sweep, TOKENS)), tokens
+    yield _column(say("per user"), lambda level: wording.statistic(level.speed, "p50")), tokens
+    yield _column(say("goals"), lambda level: words.attained(level, say)), bool(sweep.goals)
+    yield _column(say("good/s"), lambda level: number((level.goodput or {}).get("per_s"))), bool(sweep.limits)
     for name, head in ENERGY.items():
         wanted = any(level.energy and level.energy[name] is not None for level in levels)
-        yield column(say(head), lambda level, name=name: number((level.energy or {}).get(name))), wanted  # type: ignore[misc]
-    yield column(say("verdict"), lambda level: say(level.verdict)), True
+        yield _column(say(head), partial(_energy, name)), wanted
 
 
-def _metrics(sweep: Sweep, open_loop: bool) -> list[metrics.Metric]:
-    names = [*_SHOWN, *(["ttft_due_p95"] if open_loop else [])]
+def _verdict(sweep: Sweep, say: Language) -> Iterator[tuple[Column, bool]]:
+    yield _column(say("verdict"), lambda level: say(level.verdict)), True
+
+
+def _open_loop(sweep: Sweep) -> bool:
+    return any(level.open_loop for level in sweep.levels)
+
+
+def _metrics(sweep: Sweep) -> list[metrics.Metric]:
+    names = [*_SHOWN, *(["ttft_due_p95"] if _open_loop(sweep) else [])]
     found = [metrics.METRICS[name] for name in dict.fromkeys((*names, sweep.latency.name))]
     order = list(metrics.METRICS)
     return sorted(found, key=lambda metric: order.index(metric.name))
@@ -102,16 +126,20 @@ def _head(metric: metrics.Metric, say: Language) -> str:
     return f"{say(of)} {metric.statistic}"
 
 
-def _latency(sweep: Sweep, level: Level, metric: metrics.Metric) -> str:
+def _latency(sweep: Sweep, metric: metrics.Metric, level: Level) -> str:
     told = words.latency(level, metric)
     spread = level.spread(lambda one: one.of(metric)) if metric == sweep.latency else None
     return f"{told} [{number(spread[0])}–{number(spread[1])}]" if spread else told
 
 
-def _rate(sweep: Sweep, level: Level, name: str) -> str:
+def _rate(sweep: Sweep, name: str, level: Level) -> str:
     spread = level.spread(lambda one: one.rates[name]) if name == sweep.throughput else None
     told = number(level.rates[name])
     return f"{told} [{number(spread[0])}–{number(spread[1])}]" if spread else told
+
+
+def _energy(name: str, level: Level) -> str:
+    return number((level.energy or {}).get(name))
 
 
 def _rounded(users: float | None) -> float | None:

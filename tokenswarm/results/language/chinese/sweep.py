@@ -70,7 +70,6 @@ TEXTS: Final = {
     "gross": "总量",
     "net of idle": "扣除空闲功耗",
     "price of a million": "每百万 token 价格",
-    "all tokens": "全部 token",
     # What to doubt
     "What to doubt": "存疑之处",
     "One load level is no curve. Measure more of them: --steps 1,2,4,8,16, or runs with other numbers of users.": "只有一个负载级别，画不出曲线。请多测几个：--steps 1,2,4,8,16，或用不同的用户数再运行。",
@@ -82,6 +81,7 @@ TEXTS: Final = {
     "{path}: {count} more defects.": "{path}：另有 {count} 处缺陷。",
     "The runs have different goals ({goals}): give {option} for all of them.": "各次运行的目标不同（{goals}）：请用 {option} 统一指定。",
     "none": "无",
+    "and {n} more in the page": "其余 {n} 条见页面",
     "The runs differ in {what}: {values}. Each has a curve of its own.": "各次运行的{what}不同：{values}。因此各成一条曲线。",
     "The runs differ in {what}: {values}. The levels may not be comparable.": "各次运行的{what}不同：{values}。各级别未必可比。",
     "the option {name}": "选项 {name}",
