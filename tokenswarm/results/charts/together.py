@@ -115,10 +115,11 @@ def _tokens(run: Run, phases: Phases, pages: Sequence[server.Page], say: Languag
 
 def _ttft(run: Run, phases: Phases, say: Language) -> Row | None:
     """Each request's, and median and p95 of those that started in the same stretch of time."""
-    rows = run.rows[run.rows["ttft_ms"].notna() & run.rows["start_time"].notna()]
-    if rows.empty:
+    x, y = column(run.rows, "start_time") - phases.start, column(run.rows, "ttft_ms")
+    known = ~(np.isnan(x) | np.isnan(y))
+    if not known.any():
         return None
-    x, y = column(rows, "start_time") - phases.start, column(rows, "ttft_ms")
+    x, y = x[known], y[known]
     kept = extremes_kept(x, y, MOST_POINTS)
     marker = {"size": 3, "color": BLUE, "opacity": 0.35}
     points: Figure = {"type": "scatter", "mode": "markers", "name": say("requests"), "marker": marker}
