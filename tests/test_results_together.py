@@ -157,7 +157,7 @@ def test_energy_is_in_summary_console_and_report(tmp_path: Path) -> None:
     assert used["joules_per_output_token"] == pytest.approx(400 / 55, rel=0.03)
     (line,) = [line for line in console.table(summary).splitlines() if line.startswith("Energy")]
     assert line == (
-        f"Energy (GPU boards only, 2 GPUs): {used['joules_per_output_token']:.2f} J per output token; 400 W on average"
+        f"Energy (GPU boards only, GPUs: 2): {used['joules_per_output_token']:.2f} J per output token; 400 W on average"
     )
     text = report.render(run, summary, parts=[contents.energy])
     assert "J per output token" in text
