@@ -226,7 +226,7 @@ def _band(lines: pd.DataFrame, scale: float, phases: Phases, devices: int, say: 
     values = lines["mean"].fillna(lines["value"]) * scale
     width = max(edges[1] - edges[0], float(np.ceil(_apart(lines))))
     which = ((column(lines, "time") - edges[0]) // width).astype(np.int64)
-    groups = values.groupby([which, lines["device"].astype(str)]).mean().groupby(level=0).agg(["mean", "min", "max"])
+    groups = values.groupby([which, pd.factorize(lines["device"])[0]]).mean().groupby(level=0).agg(["mean", "min", "max"])
     x = rounded(edges[0] + (groups.index.to_numpy() + 0.5) * width - phases.start)
     edge: Figure = {"type": "scatter", "mode": "lines", "x": x, "line": {"width": 0, "color": VIOLET}}
     shown = {"fill": "tonexty", "fillcolor": "rgba(154,106,232,0.22)", "name": say("lowest to highest")}
