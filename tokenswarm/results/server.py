@@ -261,6 +261,6 @@ def generated(run: Run) -> Generated | None:
 
 def _of_whole_run(page: Page, begun: float, ended: float) -> float | None:
     values = page.so_far(page.names.output_tokens)
-    if values is None or page.times[-1] < ended or page.times[0] > begun + LONGEST_GAP_S:
+    if values is None or not page.names.at_once or page.times[-1] < ended or page.times[0] > begun + LONGEST_GAP_S:
         return None
     return growth(values, [Span(0, len(values) - 1)])
