@@ -17,6 +17,9 @@ from slots import check_waits
 
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import Vectors
+from tokenswarm.results import read
+from tokenswarm.results import server as server_page
+from tokenswarm.results.evidence import CHECKED_TOKENS
 from tokenswarm.target import PROBE_PROMPT
 
 pytestmark = [
@@ -92,12 +95,16 @@ def test_tokens_are_those_that_the_server_counted(server: LlamaServer, crowd: Cr
 
 
 def test_its_own_page_is_understood_and_bears_its_usage_out(crowd: Crowd) -> None:
-    summary = crowd.run.json("summary.json")
-    (page,) = summary["server"]["sources"]
-    assert page["server"] == "llama.cpp"
-    assert 0 < page["running"]["max"] <= SLOTS < page["running"]["max"] + page["waiting"]["max"] <= USERS + 1
-    assert page["output_tokens"] > 0
-    assert "usage_against_counter" not in {reason["rule"] for reason in summary["verdict"]["reasons"]}
+    run = read.load(crowd.run.run_dir)
+    (page,) = server_page.pages(run.server)
+    assert page.names.server == "llama.cpp"
+    running, waiting, made = page.gauge("running"), page.gauge("waiting"), server_page.generated(run)
+    assert running is not None and waiting is not None and made is not None
+    assert 0 <= running.max() <= SLOTS
+    assert waiting.max() <= USERS
+    assert made.made == pytest.approx(made.least, abs=made.unsure + CHECKED_TOKENS)
+    verdict = crowd.run.json("summary.json")["verdict"]
+    assert "usage_against_counter" not in {reason["rule"] for reason in verdict["reasons"]}
 
 
 def test_waiting_for_a_slot_shows_in_ttft(crowd: Crowd) -> None:

@@ -182,6 +182,11 @@ def test_usage_is_held_against_the_servers_counter(tmp_path: Path, share: float,
     assert level(made(tmp_path, up(), lines)) == said
 
 
+def test_a_counter_that_is_behind_proves_nothing(tmp_path: Path) -> None:
+    lines = page(counter("litellm_output_tokens_metric_total", TOKENS_PER_S / 2))
+    assert level(made(tmp_path, up(), lines)) == "silent"
+
+
 def test_what_a_cancelled_reply_may_have_cost_is_no_fault_of_usage(tmp_path: Path) -> None:
     """A tenth of the replies were cut; the server may have gone on with them to the length that was asked for."""
 

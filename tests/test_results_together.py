@@ -157,7 +157,7 @@ def test_energy_is_in_summary_console_and_report(tmp_path: Path) -> None:
     assert used["joules_per_output_token"] == pytest.approx(400 / 55, rel=0.03)
     (line,) = [line for line in console.table(summary).splitlines() if line.startswith("Energy")]
     assert line == (
-        f"Energy (GPU boards only, 2 GPUs): {used['joules_per_output_token']:.2f} J per output token; 400 W on average"
+        f"Energy (GPU boards only, GPUs: 2): {used['joules_per_output_token']:.2f} J per output token; 400 W on average"
     )
     text = report.render(run, summary, parts=[contents.energy])
     assert "J per output token" in text
@@ -184,9 +184,9 @@ def test_itl_is_drawn_from_its_histograms() -> None:
     merged = histogram.merge([histogram.encode_ns([10_000_000] * 60 + [20_000_000] * 30 + [300_000_000] * 10)])
     spread = distributions.of_histogram(merged)
     assert spread is not None
-    assert spread.counts.tolist() == [60, 30, 10]
+    assert spread.so_far.tolist() == [60, 90, 100]
     assert spread.values.tolist() == pytest.approx([10, 20, 300], rel=0.005)
-    assert spread.share_below(spread.values).tolist() == [60, 90, 100]
+    assert spread.at_most(spread.values).tolist() == [60, 90, 100]
     found = {"p50": 10.0, "p95": 300.0, "p99": 300.0, "unsure": ["p99"]}
     drawn = distributions.chart(spread, found, "ITL", "gaps", "#000", ENGLISH)
     bars, curve = drawn["data"]

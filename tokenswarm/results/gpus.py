@@ -61,7 +61,7 @@ def _moments(lines: pd.DataFrame, add_up: bool) -> Floats | None:
         return None
     moments = (column(lines, "time") // step).astype(np.int64)
     values = lines["mean"].fillna(lines["value"])
-    table = values.groupby([moments, lines["device"].astype(str)]).mean().unstack().dropna()
+    table = values.groupby([moments, pd.factorize(lines["device"])[0]]).mean().unstack().dropna()
     if table.empty:
         return None
     of_all: Floats = (table.sum(axis=1) if add_up else table.mean(axis=1)).to_numpy(dtype=np.float64)

@@ -21,6 +21,8 @@ from tokenswarm.results.read import Run
 from tokenswarm.results.server_metrics import Series
 from tokenswarm.results.server_names import SERVERS, Alternatives, Names
 
+NEVER_ASKED: Final = ("connect", "tls", "dns", "connect_timeout")
+"""Errors of requests that reached no server."""
 LONGEST_GAP_S: Final = 5.0
 """Between an edge of a window and the page that stands for it."""
 GAUGES: Final = ("running", "waiting", "kv_cache")
@@ -238,23 +240,23 @@ def generated(run: Run) -> Generated | None:
     """The server's counter of generated tokens beside our rows. None where they cannot be compared: no such counter,
     one that began anew, pages that do not reach over the run or are of fewer servers than answered, replies whose
     tokens the server did not tell."""
-    found, rows = pages(run.server), run.rows[list(_OF_GENERATED)]
-    sent = rows[rows["pool_ms"].notna()]
-    ok = sent[sent["status"] == "ok"]
-    if not found or ok.empty or (ok["token_source"] != "usage").any():
+    found, rows = pages(run.server), run.rows
+    if not found:
         return None
-    if rows.loc[rows["remote_addr"] != "", "remote_addr"].nunique() > len(found):
+    sent = rows["pool_ms"].notna()
+    ok = sent & (rows["status"] == "ok")
+    addresses = rows["remote_addr"].unique()
+    if not ok.any() or (ok & (rows["token_source"] != "usage")).any() or sum(addresses != "") > len(found):
         return None
-    begun, ended = float(sent["start_time"].min()), float(rows["end_time"].max())
+    begun, ended = float(rows["start_time"][sent].min()), float(rows["end_time"].max())
     made = [_of_whole_run(page, begun, ended) for page in found]
     tokens, _ = flow.output_tokens(run)
     if tokens is None or not all(amount is not None for amount in made):
         return None
     first = max(float(page.times[0]) for page in found)
-    least = float(ok["output_tokens"].sum()) - tokens.between(begun - 1.0, first)
-    others = sent[sent["status"] != "ok"]
-    refused = (others["http_status"] >= 400) | others["error_class"].isin(["connect", "tls", "dns", "connect_timeout"])
-    of_others = others.loc[~refused, "asked_output_tokens"]
+    least = float(rows["output_tokens"][ok].sum()) - tokens.between(begun - 1.0, first)
+    refused = (rows["http_status"] >= 400) | rows["error_class"].isin(NEVER_ASKED)
+    of_others = rows["asked_output_tokens"][sent & ~ok & ~refused]
     return Generated(
         made=sum(amount or 0.0 for amount in made),
         least=least,
@@ -265,6 +267,6 @@ def generated(run: Run) -> Generated | None:
 
 def _of_whole_run(page: Page, begun: float, ended: float) -> float | None:
     values = page.so_far(page.names.output_tokens)
-    if values is None or page.times[-1] < ended or page.times[0] > begun + LONGEST_GAP_S:
+    if values is None or not page.names.at_once or page.times[-1] < ended or page.times[0] > begun + LONGEST_GAP_S:
         return None
     return growth(values, [Span(0, len(values) - 1)])

@@ -40,11 +40,13 @@ class Names:
     """Counters."""
     ttft: Alternatives = ()
     """Histogram of seconds, without `_sum` and `_count`."""
+    at_once: bool = True
+    """Whether a request's tokens are counted by the time that its reply is over."""
 
     def metrics(self) -> Iterator[str]:
         """Gauges and counters of a page that belong to these figures."""
         for field in fields(self):
-            if field.name not in ("server", "ttft"):
+            if field.name not in ("server", "ttft", "at_once"):
                 for alternative in getattr(self, field.name):
                     yield from alternative.split("+")
 
@@ -111,6 +113,7 @@ SERVERS: Final = (
         input_tokens=("xinference:input_tokens_total_counter_total",),
         output_tokens=("xinference:output_tokens_total_counter_total",),
         ttft=("xinference:time_to_first_token_seconds",),
+        at_once=False,
     ),
     Names(
         "LiteLLM",
@@ -118,6 +121,7 @@ SERVERS: Final = (
         input_tokens=("litellm_input_tokens_metric_total",),
         output_tokens=("litellm_output_tokens_metric_total",),
         ttft=("litellm_llm_api_time_to_first_token_metric",),
+        at_once=False,
     ),
     Names(
         SIMULATOR,

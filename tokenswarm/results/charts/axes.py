@@ -75,7 +75,7 @@ def value_axis(title: str, values: Floats, wide: bool) -> Figure:
     axis: Figure = {"title": {"text": title}, "exponentformat": "none", "separatethousands": True}
     if not wide:
         return axis | {"rangemode": "tozero"}
-    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+    low, high = np.floor(np.log10(values[values > 0].min())), np.ceil(np.log10(values.max()))
     each = (1, 2, 5) if high - low <= 3 else (1,)
     ticks = [step * 10.0**power for power in range(int(low), int(high) + 1) for step in each]
     return axis | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}

@@ -22,21 +22,20 @@ MARKED: Final = ("p50", "p95", "p99")
 
 @dataclass(frozen=True)
 class Spread:
-    """Values in milliseconds, rising, and how often each is: rows count once, values of a histogram many times."""
+    """Values in milliseconds, rising, and how many there are up to and with each: rows count once, values of a
+    histogram many times."""
 
     values: Floats
-    counts: Floats
+    so_far: Floats
 
-    def share_below(self, values: Floats) -> Floats:
-        """Of all, the share in per cent that is at most each of these."""
-        so_far = np.concatenate([[0.0], np.cumsum(self.counts)])
-        found: Floats = so_far[np.searchsorted(self.values, values, side="right")] / so_far[-1] * 100
+    def at_most(self, values: Floats) -> Floats:
+        """How many are no more than each of these."""
+        found: Floats = np.append(0.0, self.so_far)[np.searchsorted(self.values, values, side="right")]
         return found
 
     def quantiles(self, shares: Floats) -> Floats:
         """The values at these shares in per cent."""
-        so_far = np.cumsum(self.counts)
-        at = np.searchsorted(so_far, shares / 100 * so_far[-1] - 1e-9, side="left")
+        at = np.searchsorted(self.so_far, shares / 100 * self.so_far[-1] - 1e-9, side="left")
         found: Floats = self.values[np.minimum(at, len(self.values) - 1)]
         return found
 
@@ -44,30 +43,35 @@ class Spread:
 def of_rows(values: Floats) -> Spread | None:
     """Of a column; None where nothing was measured."""
     known = np.sort(values[~np.isnan(values)])
-    return Spread(known, np.ones(len(known))) if len(known) else None
+    return Spread(known, np.arange(1.0, len(known) + 1)) if len(known) else None
 
 
 def of_histogram(merged: HdrHistogram) -> Spread | None:
     """Of the merged histograms of intervals.jsonl; None of an empty one."""
     values, counts = histogram.recorded(merged)
-    return Spread(values / 1e3, counts.astype(np.float64)) if len(values) else None
+    return Spread(values / 1e3, np.cumsum(counts, dtype=np.float64)) if len(values) else None
 
 
 def chart(spread: Spread, found: Distribution, title: str, what: str, colour: str, say: Language) -> Figure:
     """`what` was counted: requests, or gaps. `found`: the percentiles, as in summary.json."""
-    values = spread.values
     wide = spread_out(spread.quantiles(np.linspace(0, 100, 1001)))
     edges = _edges(spread, wide)
-    counts, _ = np.histogram(values, edges, weights=spread.counts)
+    counts = np.diff(spread.at_most(np.append(edges[:-1], np.inf)), prepend=0.0)[1:]
+    counts[0] += spread.at_most(edges[:1])[0]
     bars: Figure = {"x": rounded(edges), "y": rounded(np.append(counts, 0.0)), "fill": "tozeroy", "name": what}
     bars["line"] = {"shape": "hv", "width": 1.2, "color": colour}
     x = np.unique(spread.quantiles(np.linspace(0, 100, CURVE_POINTS)))
-    curve: Figure = {"x": rounded(x), "y": rounded(spread.share_below(x)), "yaxis": "y2", "name": say("share below")}
+    curve: Figure = {
+        "x": rounded(x),
+        "y": rounded(spread.at_most(x) / spread.so_far[-1] * 100),
+        "yaxis": "y2",
+        "name": say("share below"),
+    }
     curve["line"] = {"color": GREY, "width": 2}
     marked = [name for name in MARKED if name not in found["unsure"]]
     layout: Figure = {
         "height": HEIGHT,
-        "xaxis": value_axis(f"{title}, ms", values, wide) | {"rangemode": "normal"},
+        "xaxis": value_axis(f"{title}, ms", spread.values, wide) | {"rangemode": "normal"},
         "yaxis": {"title": {"text": what}, "rangemode": "tozero"},
         "yaxis2": {"title": {"text": say("share below, %")}, "overlaying": "y", "side": "right", "range": [0, 101]},
         "shapes": [_line(found[name]) for name in marked],
@@ -86,7 +90,7 @@ def _edges(spread: Spread, wide: bool) -> Floats:
     if high - low < 1e-9 * max(1.0, abs(high)):
         half = max(0.05, abs(high) * 0.02)
         return np.linspace(low - half, high + half, 12)
-    bins = int(np.clip(np.sqrt(spread.counts.sum()) * 1.5, 12, 70))
+    bins = int(np.clip(np.sqrt(spread.so_far[-1]) * 1.5, 12, 70))
     edges: Floats = np.geomspace(low, high, bins + 1) if wide else np.linspace(low, high, bins + 1)
     edges[0], edges[-1] = low, high
     return edges

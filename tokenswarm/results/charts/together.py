@@ -33,8 +33,8 @@ from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 from tokenswarm.results.wording import on_chart
 
-ROW, GAP, ABOVE, BELOW = 118, 44, 62, 60
-"""Pixels: of a row, between two, above the first, below the last."""
+ROW, GAP, ABOVE, BELOW = 112, 62, 82, 60
+"""Pixels: of a row, between two (its title and its legend), above the first, below the last."""
 MOST_BINS: Final = 300
 MOST_POINTS: Final = 1000
 ON_A_LINE: Final = 400
@@ -81,8 +81,8 @@ def _drawn(rows: Sequence[Row], phases: Phases, say: Language) -> Figure:
         axis = _axis(row) | {"domain": [max(0.0, top - ROW / inside), top], "nticks": 4}
         layout[f"yaxis{number}"] = axis
         place = {"x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        layout["annotations"].append(place | {"text": f"<b>{row.title}</b>", "showarrow": False, "font": {"size": 12}})
-        place = {"x": 1, "y": top, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
+        title = {"text": f"<b>{row.title}</b>", "showarrow": False, "font": {"size": 12}, "yshift": 22}
+        layout["annotations"].append(place | title)
         layout[f"legend{index + 2}"] = place | {"orientation": "h", "font": {"size": 11}, "bgcolor": "rgba(0,0,0,0)"}
         data += [
             {"legend": f"legend{index + 2}"} | trace | {"xaxis": "x", "yaxis": f"y{number}"} for trace in row.traces
@@ -115,10 +115,11 @@ def _tokens(run: Run, phases: Phases, pages: Sequence[server.Page], say: Languag
 
 def _ttft(run: Run, phases: Phases, say: Language) -> Row | None:
     """Each request's, and median and p95 of those that started in the same stretch of time."""
-    rows = run.rows[["ttft_ms", "start_time"]].dropna()
-    if rows.empty:
+    x, y = column(run.rows, "start_time") - phases.start, column(run.rows, "ttft_ms")
+    known = ~(np.isnan(x) | np.isnan(y))
+    if not known.any():
         return None
-    x, y = column(rows, "start_time") - phases.start, column(rows, "ttft_ms")
+    x, y = x[known], y[known]
     kept = extremes_kept(x, y, MOST_POINTS)
     marker = {"size": 3, "color": BLUE, "opacity": 0.35}
     points: Figure = {"type": "scatter", "mode": "markers", "name": say("requests"), "marker": marker}
@@ -150,8 +151,8 @@ def _percentile(phases: Phases, x: Floats, y: Floats, percent: float, needed: in
 def _server(pages: Sequence[server.Page], run: Run, phases: Phases, say: Language) -> Iterator[Row]:
     queue: list[Figure] = []
     for colour, gauge, of in (
-        (TEAL, "running", say("server: running")),
-        (ORANGE, "waiting", say("server: waiting")),
+        (TEAL, "running", say("running")),
+        (ORANGE, "waiting", say("waiting")),
     ):
         for index, (page, name) in enumerate(zip(pages, _named(pages, of), strict=True)):
             if (values := page.gauge(gauge)) is not None:
@@ -160,7 +161,7 @@ def _server(pages: Sequence[server.Page], run: Run, phases: Phases, say: Languag
         flying, edges = flow.in_flight(run, phases.end), time_bins(phases, MOST_BINS)
         if flying is not None and edges is not None:
             x = (edges[:-1] + edges[1:]) / 2 - phases.start
-            queue.insert(0, _line(x, flying.per_bin(edges), say("in flight, from here"), GREY, dash="dot"))
+            queue.insert(0, _line(x, flying.per_bin(edges), say("in flight"), GREY, dash="dot"))
         yield Row(say("Requests at the server"), say("requests"), queue)
     cache = [
         _told(page.times - phases.start, values * 100, name, WORKER_COLOURS[index % len(WORKER_COLOURS)])
@@ -225,7 +226,9 @@ def _band(lines: pd.DataFrame, scale: float, phases: Phases, devices: int, say: 
     values = lines["mean"].fillna(lines["value"]) * scale
     width = max(edges[1] - edges[0], float(np.ceil(_apart(lines))))
     which = ((column(lines, "time") - edges[0]) // width).astype(np.int64)
-    groups = values.groupby([which, lines["device"].astype(str)]).mean().groupby(level=0).agg(["mean", "min", "max"])
+    groups = (
+        values.groupby([which, pd.factorize(lines["device"])[0]]).mean().groupby(level=0).agg(["mean", "min", "max"])
+    )
     x = rounded(edges[0] + (groups.index.to_numpy() + 0.5) * width - phases.start)
     edge: Figure = {"type": "scatter", "mode": "lines", "x": x, "line": {"width": 0, "color": VIOLET}}
     shown = {"fill": "tonexty", "fillcolor": "rgba(154,106,232,0.22)", "name": say("lowest to highest")}

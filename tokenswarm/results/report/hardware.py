@@ -26,23 +26,19 @@ def hardware(material: Material) -> str:
     """Figures of each device and of all GPUs together; nothing where nobody was asked."""
     say, found = material.say, material.summary["hardware"]
     known = samples.names(material.run.info.scraped)
+    told = [(_all(one, material), one) for one in material.summary["gpus"]]
+    told += [(_device(one, known, clients(material), material), one) for one in found]
+    told.sort(
+        key=lambda named: list(samples.SHOWN).index(named[1]["metric"])
+    )  # devices side by side, all of them first
     rows = [
         [
-            say("All {n} GPUs, sum", n=one["of"]) if one["as"] == "sum" else say("All {n} GPUs, mean", n=one["of"]),
+            escape(plain(name, 60)),
             f"{escape(say(one['label']))}, {escape(say(one['unit']))}",
-            *(number(one[name]) for name in STATISTICS),
+            *(number(one[statistic]) for statistic in STATISTICS),
             count(one["samples"]),
         ]
-        for one in material.summary["gpus"]
-    ]
-    rows += [
-        [
-            escape(plain(_device(one, known, clients(material), material), 60)),
-            f"{escape(say(one['label']))}, {escape(say(one['unit']))}",
-            *(number(one[name]) for name in STATISTICS),
-            count(one["samples"]),
-        ]
-        for one in found
+        for name, one in told
     ]
     heads = ["", "", say("mean"), say("min"), "p50", "p95", say("max"), say("std"), say("samples")]
     each = _facts(material.summary["per_gpu"], material)
@@ -55,6 +51,11 @@ def clients(material: Material) -> list[str]:
     info = material.run.info
     names = [worker.hostname for worker in info.workers] + [info.host.get("hostname")]
     return [str(name) for name in names if name]
+
+
+def _all(one: dict[str, Any], material: Material) -> str:
+    say = material.say
+    return say("All {n} GPUs, sum", n=one["of"]) if one["as"] == "sum" else say("All {n} GPUs, mean", n=one["of"])
 
 
 def _device(one: dict[str, Any], known: dict[tuple[str, str], str], made_load: list[str], material: Material) -> str:
