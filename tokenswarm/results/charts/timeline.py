@@ -24,7 +24,7 @@ Lines = npt.NDArray[np.int64]
 MOST: Final = 150
 LONGEST_S: Final = 5.0
 CONNECTING: Final = ("pool_ms", "dns_ms", "tcp_ms", "tls_ms")
-CONNECT_COLOUR, SEND_COLOUR, STILL_COLOUR = "#b59a00", "#d6409f", "#5b1f3a"
+CONNECT_COLOUR, SEND_COLOUR, STILL_COLOUR = "#b59a00", "#d6409f", "#a01d55"
 LINE_HEIGHTS: Final = ((30, 15), (70, 10), (MOST, 6))
 """Pixels of a line where there are at most so many."""
 SHOWN_S: Final = 0.0005
