@@ -16,7 +16,7 @@ from test_results_report import Elements
 from test_results_stalls import replies, with_gaps
 
 from tokenswarm import histogram
-from tokenswarm.results import phases, read, report, summarise
+from tokenswarm.results import phases, read, summarise
 from tokenswarm.results.charts import spreads, timeline
 from tokenswarm.results.language import ENGLISH
 from tokenswarm.results.report import contents
@@ -30,7 +30,8 @@ def rendered(folder: Path, records: list[maker.Record], **settings: Any) -> tupl
     """Our sections, and their charts by name."""
     directory = maker.write(folder, records, maker.boundaries(2, 0, 60, 60), **settings)
     run = read.load(directory)
-    text = report.render(run, summarise.summarise(run), parts=OURS)
+    material = Material(run, phases.find(run), summarise.summarise(run))
+    text = "".join(section(material) for section in OURS)
     data = re.findall(r'<script type="application/json" id="chart-(.*?)">(.*?)</script>', text)
     return Elements(text), {name: json.loads(chart) for name, chart in data}
 
