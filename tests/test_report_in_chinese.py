@@ -30,7 +30,7 @@ NAMES = frozenset(
     )
 )
 """What Chinese engineers call so, too: names of figures, units, columns and tools."""
-DATA = re.compile(r"http_5xx|total_timeout|ChatUser|gpu1|GPU-1|client-1|a-model|openai-chat|Linux|short|long")
+DATA = re.compile(r"http_5xx|total_timeout|ChatUser|gpu1|GPU-1|client-1|a-model|openai-chat|Linux|short|long|\br\d+")
 """Of the run itself."""
 WORD = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z][A-Za-z0-9_'.-]+")
 NO_WORDS = re.compile(

@@ -71,6 +71,22 @@ def test_one_worker_that_stands_still_while_another_goes_on_is_suspect(tmp_path:
     assert found["one_worker"] is None, "three of three is chance in one case of eight"
 
 
+def test_a_single_worker_cannot_be_told_from_the_server(tmp_path: Path) -> None:
+    records = with_gaps(replies([16, 16, 17, 17], workers=1), 1500, range(4))
+    (moment,) = figures(tmp_path, records, {(0, 19): 1500})["moments"]
+    assert (moment["workers"], moment["suspect"]) == ([0], "server")
+
+
+def test_each_stall_belongs_to_one_moment(tmp_path: Path) -> None:
+    """Two of worker 0 in second 17; one of worker 1 in second 17 or 18; three of worker 0 in second 18, after 18.3."""
+    records = replies([12, 12, 12, 16.6, 16.6, 16.6], workers=1)
+    records[2].worker = 1
+    records = with_gaps(with_gaps(records, 1500, range(3)), 1600, range(3, 6))
+    found = figures(tmp_path, records, {(0, 17): 1500, (1, 17): 1500, (1, 18): 1500, (0, 18): 1600})
+    told = sorted((moment["at_s"], moment["requests"], moment["workers"]) for moment in found["moments"])
+    assert told == [(approx(17.5, abs=1e-3), 3, [0, 1]), (approx(18.65, abs=1e-3), 3, [0])]
+
+
 def test_so_many_of_one_worker_are_no_chance(tmp_path: Path) -> None:
     records = replies([6.0 * (n // 2) for n in range(14)])
     mine = range(1, 14, 2)

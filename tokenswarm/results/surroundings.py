@@ -7,21 +7,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import flow, server_metrics
+from tokenswarm.results import flow, server, server_metrics
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
+from tokenswarm.results.server_names import SERVERS
 
 NEARBY_S: Final = 1.0
-WAITING: Final = frozenset(
-    {
-        "vllm:num_requests_waiting",
-        "sglang:num_queue_reqs",
-        "tgi_queue_size",
-        "llamacpp:requests_deferred",
-        "simulator_requests_waiting",
-    }
-)
+WAITING: Final = frozenset(name for names in SERVERS for each in names.waiting for name in each.split("+"))
 """How many requests wait, as the servers call it."""
 UTILIZATION: Final = "utilization_ratio"
 
@@ -39,11 +32,9 @@ class Surroundings:
         self._line_workers = column(run.intervals, "worker")
         gpus = run.hardware[run.hardware["metric"] == UTILIZATION]
         self._gpu = column(gpus, "time"), gpus["mean"].fillna(gpus["value"]).to_numpy(dtype=np.float64) * 100
-        self._queues = [
-            (one.times, one.values)
-            for one in server_metrics.series(server_metrics.read(run.path, [], WAITING.__contains__))
-            if one.metric in WAITING
-        ]
+        told = run.server[run.server["metric"].isin([server_metrics.UP, *WAITING])]
+        queues = ((page.times, page.gauge("waiting")) for page in server.pages(told))
+        self._queues = [(times, values) for times, values in queues if values is not None]
 
     def of(self, row: dict[str, Any], kind: str) -> dict[str, Any]:
         """What surrounded a request (columns of its row) whose `kind` of latency is looked at.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from tokenswarm.results.charts.axes import BLUE, TEAL, VIOLET, Figure, rounded
 from tokenswarm.results.distribution import Floats
+from tokenswarm.results.wording import on_chart
 
 SHARES: Final = (5, 25, 50, 75, 95)
 FEWEST: Final = 20
@@ -21,7 +21,7 @@ GAP: Final = 0.06
 def side_by_side(titles: Sequence[str], kinds: Sequence[tuple[str, Sequence[Floats]]]) -> Figure | None:
     """One panel a title, one line a kind; each kind has a name and the values of each panel (NaN: not measured). None
     where no two kinds have enough values."""
-    kinds = [(html.escape(name, quote=False), values) for name, values in kinds]
+    kinds = [(on_chart(name, 40), values) for name, values in kinds]
     panels = []
     for index, title in enumerate(titles):
         known = [(name, values[index][~np.isnan(values[index])]) for name, values in kinds]

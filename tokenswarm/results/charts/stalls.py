@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from tokenswarm.results.charts.axes import WORKER_COLOURS, Figure, rounded, stacked, time_bins
 from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
-from tokenswarm.results.wording import plain
+from tokenswarm.results.wording import on_chart
 
 SURE_S: Final = 1.2
 """A moment that is known less well has a line of what it may have been."""
@@ -36,7 +35,7 @@ def over_time(stalls: list[dict[str, Any]], phases: Phases, say: Language) -> Fi
         bar = {"type": "bar", "x": rounded(edges[:-1]), "y": counts.tolist(), "width": width, "offset": 0}
         bars.append(look | bar | {"marker": {"color": colour}, "showlegend": len(workers) > 1})
         points.append(look | _points(mine, at, colour))
-    return stacked([(say("stalls per {s} s", s=f"{width:g}"), bars), (say("length, s"), points)], phases)
+    return stacked([(say("stalls per {s} s", s=f"{width:g}"), bars), (say("length, s"), points)], phases, say)
 
 
 def _points(stalls: list[dict[str, Any]], at: np.ndarray, colour: str) -> Figure:
@@ -44,7 +43,7 @@ def _points(stalls: list[dict[str, Any]], at: np.ndarray, colour: str) -> Figure
     lengths = np.array([stall["gap_ms"] for stall in stalls]) / 1e3
     points: Figure = {"type": "scatter", "mode": "markers", "x": rounded(at), "y": rounded(lengths)}
     points |= {"marker": {"size": 7, "color": colour, "opacity": 0.7}, "showlegend": False}
-    points |= {"text": [html.escape(plain(stall["id"], 40)) for stall in stalls]}
+    points |= {"text": [on_chart(stall["id"], 80) for stall in stalls]}
     unsure = high - low > SURE_S
     if unsure.any():
         reach = {"array": rounded(np.where(unsure, high - at, 0)), "arrayminus": rounded(np.where(unsure, at - low, 0))}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,14 @@ from tokenswarm.results.charts.axes import GREY, ORANGE, RED, TEAL, VIOLET, Figu
 from tokenswarm.results.distribution import Floats
 from tokenswarm.results.flow import column
 from tokenswarm.results.language import Language
-from tokenswarm.results.wording import number, plain
+from tokenswarm.results.wording import number, on_chart
 
 Lines = npt.NDArray[np.int64]
 
 MOST: Final = 150
 LONGEST_S: Final = 5.0
 CONNECTING: Final = ("pool_ms", "dns_ms", "tcp_ms", "tls_ms")
-CONNECT_COLOUR, SEND_COLOUR, STILL_COLOUR = "#b59a00", "#d6409f", "#5b1f3a"
+CONNECT_COLOUR, SEND_COLOUR, STILL_COLOUR = "#b59a00", "#d6409f", "#a01d55"
 LINE_HEIGHTS: Final = ((30, 15), (70, 10), (MOST, 6))
 """Pixels of a line where there are at most so many."""
 SHOWN_S: Final = 0.0005
@@ -158,8 +157,8 @@ def _texts(rows: pd.DataFrame, times: _Times, say: Language) -> Iterator[str]:
     """What is told of a request to whoever points at it; plotly takes some markup for its own."""
     for index, row in enumerate(rows.to_dict("records")):
         parts = [
-            f"<b>{_safe(row['id'])}</b>",
-            _safe(f"{row['user_class']} · {row['name']} · {say(str(row['status']))} {row['error_class']}"),
+            on_chart(row["id"], 80),
+            on_chart(f"{row['user_class']} · {row['name']} · {say(str(row['status']))} {row['error_class']}", 120),
             say("worker {worker}, started at {at} s", worker=_count(row["worker"]), at=f"{times.start[index]:.3f}"),
             say("{into} tokens in, {out} out", into=_count(row["input_tokens"]), out=_count(row["output_tokens"])),
             say("client late {ms} ms, to sent {sent} ms", ms=_ms(row["queue_ms"]), sent=_sent(times, index)),
@@ -182,10 +181,6 @@ def _ms(value: float) -> str:
 
 def _count(value: float) -> str:
     return number(None) if np.isnan(value) else f"{value:,.0f}"
-
-
-def _safe(text: Any) -> str:
-    return html.escape(plain(text, 120), quote=False)
 
 
 def _range(times: _Times) -> list[float]:

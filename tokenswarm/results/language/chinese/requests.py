@@ -82,7 +82,6 @@ TEXTS: Final = {
     "length": "长度",
     "reused": "复用",
     "new": "新建",
-    "ms": "ms",
     "× median": "中位数的倍数",
     "Suspect": "嫌疑",
     "started, s": "开始，s",
