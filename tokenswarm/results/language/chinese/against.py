@@ -19,8 +19,6 @@ TEXTS: Final = {
     # Latency against …
     "Latency against …": "延迟与各因素的关系",
     "What goes together need not be cause and effect: long prompts may come from other users, at other times.": "相伴出现未必是因果：长提示词可能来自别的用户、别的时刻。",
-    "input tokens": "输入 token 数",
-    "output tokens": "输出 token 数",
     "cached share of the input, %": "输入中命中缓存的占比，%",
     "requests in flight when it was sent": "发出时的在途请求数",
     "{y} against {x}: {n} requests.": "{y} 与{x}：{n} 个请求。",
@@ -30,11 +28,9 @@ TEXTS: Final = {
     # One time axis
     "On one time axis": "同一时间轴",
     "Point at a moment: all rows tell what they were then. A line has a gap where nothing was told.": "指向某一时刻，各行同时显示当时的数值。没有数据处曲线断开。",
-    "Output tokens": "输出 token",
     "arrived here": "客户端收到",
     "server's counter": "服务端计数器",
     "TTFT, by the time a request started": "TTFT，按请求开始时刻",
-    "ms": "ms",
     "Requests at the server": "服务端的请求",
     "server: running": "服务端：运行中",
     "server: waiting": "服务端：排队",
@@ -66,7 +62,6 @@ TEXTS: Final = {
     "Drafted tokens accepted": "投机解码被接受的 token",
     "TTFT, mean, ms": "TTFT 均值，ms",
     "First tokens": "首 token 个数",
-    "Input tokens": "输入 token",
     # Hardware and energy
     "Samples inside the window. The highest is the highest reading, also between two samples.": "窗口内的样本。最大值取所有读数中最高的，包括两次采样之间的读数。",
     "All {n} GPUs, mean": "全部 {n} 个 GPU，均值",
