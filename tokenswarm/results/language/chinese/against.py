@@ -24,7 +24,7 @@ TEXTS: Final = {
     "{y} against {x}: {n} requests.": "{y} 与{x}：{n} 个请求。",
     "{y} against {x}: {n} requests of the whole run.": "{y} 与{x}：整个运行的 {n} 个请求。",
     "Median {first} ms at {from_x}, {last} ms at {to_x}.": "中位数：{from_x} 时 {first} ms，{to_x} 时 {last} ms。",
-    "On the whole {ms} ms for each {per} {x} more ({low} to {high}; Theil–Sen, 95 %).": "总体上，{x}每多 {per}，变化 {ms} ms（{low} 至 {high}；Theil–Sen，95 %）。",
+    "On the whole {ms} ms for each {per} {x} more ({low} to {high}; Theil–Sen, 95 %).": "总体上，{x} 每多 {per}，变化 {ms} ms（{low} 至 {high}；Theil–Sen，95 %）。",
     # One time axis
     "On one time axis": "同一时间轴",
     "Point at a moment: all rows tell what they were then. A line has a gap where nothing was told.": "指向某一时刻，各行同时显示当时的数值。没有数据处曲线断开。",
