@@ -154,8 +154,8 @@ DEFINITIONS: Final = (
     Definition(
         "kv-cache",
         ("KV cache in use", "Preemptions"),
-        "Share of the server's KV cache that is taken; of several engines the fullest counts. Near 100 % requests wait, "
-        "or are preempted: stopped, and computed again later.",
+        "Share of the server's KV cache that is taken; of several engines the fullest counts. Near 100 % requests "
+        "wait, or are preempted: stopped, and computed again later.",
         of="The pages that were read inside the steady window.",
         others="vLLM: kv_cache_usage_perc; SGLang: token_usage",
     ),
