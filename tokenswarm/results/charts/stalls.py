@@ -36,7 +36,7 @@ def over_time(stalls: list[dict[str, Any]], phases: Phases, say: Language) -> Fi
         bar = {"type": "bar", "x": rounded(edges[:-1]), "y": counts.tolist(), "width": width, "offset": 0}
         bars.append(look | bar | {"marker": {"color": colour}, "showlegend": len(workers) > 1})
         points.append(look | _points(mine, at, colour))
-    return stacked([(say("stalls per {s} s", s=f"{width:g}"), bars), (say("length, s"), points)], phases)
+    return stacked([(say("stalls per {s} s", s=f"{width:g}"), bars), (say("length, s"), points)], phases, say)
 
 
 def _points(stalls: list[dict[str, Any]], at: np.ndarray, colour: str) -> Figure:
