@@ -29,7 +29,7 @@ def user_classes(material: Material) -> str:
     kinds = [(plain(member["value"], 40), values.of((of_run == member["value"]).to_numpy())) for member in members]
     chart = spreads.side_by_side([f"{say(LATENCIES[name])}, ms" for name in SHOWN], kinds)
     caption = say("Each user class from p5 to p95; the box is the middle half, the line in it the median")
-    return page.section(say("User classes side by side"), page.figure("chart-classes", chart, caption))
+    return page.section(say("User classes side by side"), page.figure("chart-classes", chart, caption, wide=True))
 
 
 def turns(material: Material) -> str:
