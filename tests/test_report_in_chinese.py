@@ -25,12 +25,15 @@ NAMES = frozenset(
         vLLM SGLang AIPerf GuideLLM TTFO ICL E2EL request latency throughput output total input type ok due failed
         timeout cancelled incomplete shed valid degraded invalid closed coordinated omission concurrency ignore_eos
         wait_time traceback pool dns tcp tls send ttft_due_ms tcp_mem cpu max ulimit taskset Ctrl-C chat template fast
-        gevent
+        gevent num_requests_running num_requests_waiting
+        kv_cache_usage_perc token_usage prefix cache hit rate power_watts Theil-Sen
         """,
     )
 )
 """What Chinese engineers call so, too: names of figures, units, columns and tools."""
-DATA = re.compile(r"http_5xx|total_timeout|ChatUser|gpu1|GPU-1|client-1|a-model|openai-chat|Linux|short|long|\br\d+")
+DATA = re.compile(
+    r"http_5xx|total_timeout|ChatUser|gpu1|GPU-1|client-1|a-model|openai-chat|Linux|short|long|\br\d+|server:8000"
+)
 """Of the run itself."""
 WORD = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z][A-Za-z0-9_'.-]+")
 NO_WORDS = re.compile(
@@ -84,11 +87,13 @@ def texts(chart: Any) -> Iterator[str]:
             yield from texts(each)
 
 
-def rich(directory: Path) -> Path:
-    """Steps, goals, errors, hardware, a search's beginning, a lost worker, a client that was late: all that sections
-    tell of."""
+def rich(directory: Path, steps: bool = True) -> Path:
+    """Goals, errors, stalls, turns, hardware, a server's page, a lost worker, a client that was late, and steps or one
+    window that is long enough for energy: all that sections tell of."""
     events = (("start", 0, 0), ("target", 0, 4), ("spawned", 1, 4), ("target", 28, 8), ("spawned", 29, 8))
     events += (("target", 52, 3), ("spawned", 53, 3), ("stopping", 58, 3), ("stopped", 60, 0))
+    if not steps:
+        events = (("start", 0, 0), ("target", 0, 4), ("spawned", 1, 4), ("stopping", 58, 4), ("stopped", 60, 0))
     bounds = [{"event": event, "time": maker.T0 + at, "users": users} for event, at, users in events]
     records = maker.closed_loop(users=4, seconds=60, ttfts=(0.1, 0.12, 0.2))
     for index, record in enumerate(records):
@@ -96,6 +101,8 @@ def rich(directory: Path) -> Path:
         record.asked_output_tokens, record.cached_tokens, record.turn = 40, 30, index % 3 + 1
         record.asked_input_tokens, record.prefix_tokens = 90, 20
         record.name = ("short", "long")[index % 2]
+        record.itl_p50_ms, record.itl_max_ms = 40.0, 3000.0 if index % 50 < 6 else 45.0
+        record.conversation, record.conn_reused = "c", "true"
     records += [maker.failed(i, 20 + i / 10, 1.0, "http_5xx", "503 服务器忙") for i in range(900, 920)]
     records += [maker.failed(i, 30.0, 2.0, "total_timeout", "超时", status="timeout") for i in range(920, 930)]
     options = {"slo": "ttft_p95<150ms error_rate<1%", "goodput": "ttft<150ms tpot<50ms", "request_timeout": 300.0}
@@ -110,16 +117,23 @@ def rich(directory: Path) -> Path:
                                        "loop_cpu_percent": 97.0, "loop_lag_ms": 1500.0, "clock_jump_ms": 2.0},
     )  # fmt: skip
     metrics = {"utilization_ratio": 0.8, "power_watts": 300, "temperature_celsius": 60, "memory_used_bytes": 2e10}
-    lines = ["time,host,device,metric,value,mean,max"]
+    server = {"running": 4, "waiting": 1}
+    lines, pages = ["time,host,device,metric,value,mean,max"], ["time,source,metric,labels,value"]
     for second in range(0, 60):
+        metrics["energy_joules_total"] = 1e6 + 300 * second
         lines += [f"{maker.T0 + second},gpu1,GPU-1,{name},{value},," for name, value in metrics.items()]
+        told = {"up": 1, **{f"vllm:num_requests_{name}": value for name, value in server.items()}}
+        told |= {"vllm:kv_cache_usage_perc": 0.4, "vllm:generation_tokens_total": 90 * second}
+        told |= {"vllm:prompt_tokens_total": 800 * second, "vllm:num_preemptions_total": second}
+        pages += [f"{maker.T0 + second},http://server:8000/metrics,{name},,{value}" for name, value in told.items()]
+    (directory / "server_metrics.csv").write_text("\n".join([*pages, ""]))
     (directory / "hardware.csv").write_text("\n".join([*lines, "damaged", ""]))
     return directory
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    run = read.load(rich(tmp_path_factory.mktemp("chinese") / "run"))
+@pytest.fixture(scope="module", params=[True, False], ids=["steps", "one window"])
+def page(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+    run = read.load(rich(tmp_path_factory.mktemp("chinese") / "run", steps=request.param))
     return report.render(run, summarise.summarise(run), LANGUAGES["zh"])
 
 

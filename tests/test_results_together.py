@@ -43,7 +43,7 @@ def chart(directory: Path, clients: tuple[str, ...] = ("client-1",)) -> Any:
 
 def titles(found: Any) -> list[str]:
     """Of the rows, from above."""
-    return [note["text"][3:-4] for note in found["layout"]["annotations"] if note["text"].startswith("<b>")]
+    return [note["text"] for note in found["layout"]["annotations"] if "weight" in note["font"]]
 
 
 def row(found: Any, title: str) -> dict[str, Any]:

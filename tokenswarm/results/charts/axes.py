@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm.results.distribution import Floats
-from tokenswarm.results.language import ENGLISH, Language
+from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
 
 Figure = dict[str, Any]
@@ -26,7 +26,7 @@ MOST_LABELS: Final = 9
 MOST_SHADES: Final = 200
 
 
-def stacked(found: Iterable[Row | None], phases: Phases, say: Language = ENGLISH) -> Figure | None:
+def stacked(found: Iterable[Row | None], phases: Phases, say: Language) -> Figure | None:
     """Rows of traces, each with its title, on one time axis; `say` is for what the axis and the phases are called."""
     rows = [row for row in found if row]
     if not rows:
@@ -66,7 +66,7 @@ def time_bins(phases: Phases, most: int) -> Floats | None:
     return edges
 
 
-def seconds_axis(phases: Phases, say: Language = ENGLISH) -> Figure:
+def seconds_axis(phases: Phases, say: Language) -> Figure:
     return {"title": {"text": say("seconds since the start")}, "range": [0, round(phases.end - phases.start, 3)]}
 
 
@@ -81,7 +81,7 @@ def value_axis(title: str, values: Floats, wide: bool) -> Figure:
     return axis | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}
 
 
-def shades(phases: Phases, say: Language = ENGLISH) -> Figure:
+def shades(phases: Phases, say: Language) -> Figure:
     length = phases.end - phases.start
     shapes, labels = [], []
     longest = sorted(phases.phases, key=lambda phase: phase.seconds, reverse=True)[:MOST_SHADES]

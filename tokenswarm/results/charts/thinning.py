@@ -9,7 +9,7 @@ import pandas as pd
 
 from tokenswarm.results.charts.axes import ORANGE, TEAL, Figure, rounded
 from tokenswarm.results.distribution import Floats
-from tokenswarm.results.language import ENGLISH, Language
+from tokenswarm.results.language import Language
 
 MOST_POINTS: Final = 4000
 MOST_OF_A_CHART: Final = 40_000
@@ -62,7 +62,7 @@ def spread_out(values: Floats) -> bool:
     return bool(low > 0 and values.min() > 0 and high / low > 50)
 
 
-def running_percentiles(x: Floats, y: Floats, say: Language = ENGLISH) -> list[Figure]:
+def running_percentiles(x: Floats, y: Floats, say: Language) -> list[Figure]:
     """Median and p95 of stretches of time that hold at least 72 requests each; none with fewer than two of them."""
     stretches = min(60, len(x) // 100)
     if stretches < 2:

@@ -81,7 +81,7 @@ def _drawn(rows: Sequence[Row], phases: Phases, say: Language) -> Figure:
         axis = _axis(row) | {"domain": [max(0.0, top - ROW / inside), top], "nticks": 4}
         layout[f"yaxis{number}"] = axis
         place = {"x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        title = {"text": f"<b>{row.title}</b>", "showarrow": False, "font": {"size": 12}, "yshift": 22}
+        title = {"text": row.title, "showarrow": False, "font": {"size": 12, "weight": 700}, "yshift": 22}
         layout["annotations"].append(place | title)
         layout[f"legend{index + 2}"] = place | {"orientation": "h", "font": {"size": 11}, "bgcolor": "rgba(0,0,0,0)"}
         data += [

@@ -107,15 +107,18 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="facts">{rows}</dl>' if rows else ""
 
 
-def figure(name: str, chart: dict[str, Any] | None, caption: str) -> str:
-    """A chart with its caption (text) and its data beside it; nothing if there is no chart."""
+def figure(name: str, chart: dict[str, Any] | None, caption: str, *, wide: bool = False) -> str:
+    """A chart with its caption (text) and its data beside it; nothing if there is no chart. A `wide` one has no room on
+    a phone, and is scrolled there."""
     if chart is None:
         return ""
     data = embedded({"data": fitting(chart["data"]), "layout": chart["layout"]})
     height = int(chart["layout"]["height"])
+    plot = f'<div class="plot" role="img" aria-label="{escape(caption)}" style="height:{height}px"></div>'
+    if wide:
+        plot = f'<div class="scroll wide">{plot}</div>'
     return (
-        f'<figure data-chart="{name}"><figcaption>{escape(caption)}</figcaption>'
-        f'<div class="plot" role="img" aria-label="{escape(caption)}" style="height:{height}px"></div></figure>'
+        f'<figure data-chart="{name}"><figcaption>{escape(caption)}</figcaption>{plot}</figure>'
         f'<script type="application/json" id="{name}">{data}</script>'
     )
 

@@ -3,6 +3,17 @@
   "use strict";
   var dark = window.matchMedia("(prefers-color-scheme: dark)");
   var charts = [];
+  // Names of phases: those that would stand on one another are left out.
+  function apart(notes, layout, width) {
+    var range = (layout.xaxis || {}).range, last = -Infinity;
+    return notes.filter(function (note) {
+      if (!range || note.xref !== "x" || note.xanchor !== "center") { return true; }
+      var at = note.x / (range[1] - range[0]) * (width - 84);
+      if (at - last < 46) { return false; }
+      last = at;
+      return true;
+    });
+  }
   function theme(layout, isDark) {
     var text = isDark ? "#c9ced8" : "#3a4150", grid = isDark ? "#2b313c" : "#e7e9ee";
     var paper = isDark ? "#1d222b" : "#ffffff";
@@ -34,6 +45,7 @@
   function draw(isDark, width) {
     charts.forEach(function (chart) {
       var layout = theme(chart.figure.layout, isDark);
+      layout.annotations = apart(layout.annotations, layout, width || chart.element.clientWidth);
       layout.width = width;
       layout.autosize = !width;
       window.Plotly.react(chart.element, chart.figure.data, layout,

@@ -56,7 +56,7 @@ def _told(difference: dict[str, Any], material: Material) -> str:
     told = {
         "worker": difference["worker"],
         "host": plain(hosts.get(difference["worker"]) or "–", 60),
-        "figure": LATENCIES[difference["figure"]],
+        "figure": say(LATENCIES[difference["figure"]]),
         "median": number(difference["median"]),
         "others": number(difference["others"]),
         "change": f"{difference['share'] * 100:+.0f} %",

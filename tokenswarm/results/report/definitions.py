@@ -88,7 +88,7 @@ DEFINITIONS: Final = (
     ),
     Definition(
         "late",
-        ("Client late",),
+        ("Client late", "client late"),
         "How much later than due a request started: the client's delay, or no place under --max-in-flight.",
         formula="start − intended",
         of="Requests due in the steady window that were started.",
@@ -134,6 +134,60 @@ DEFINITIONS: Final = (
         "Requests between sent and end, on average over the window.",
         formula="sum of their time in the window / its seconds",
         others="concurrency",
+    ),
+    Definition(
+        "stall",
+        ("Stalls", "stall", "longest gap"),
+        "A stall is a gap between two output chunks of one reply that is longer than a second, or than ten times the "
+        "median gap where that is more.",
+        of="Each request of the whole run once, by its longest gap.",
+        others="ITL max",
+    ),
+    Definition(
+        "server",
+        ("Requests running", "Requests waiting", "waiting at the server"),
+        "As the server's own page counts them: requests that it works at, and requests in the queue before that. A "
+        "queue that grows means that more is asked than it can serve.",
+        of="The pages that were read inside the steady window.",
+        others="vLLM: num_requests_running, num_requests_waiting",
+    ),
+    Definition(
+        "kv-cache",
+        ("KV cache in use", "Preemptions"),
+        "Share of the server's KV cache that is taken; of several engines the fullest counts. Near 100 % requests "
+        "wait, or are preempted: stopped, and computed again later.",
+        of="The pages that were read inside the steady window.",
+        others="vLLM: kv_cache_usage_perc; SGLang: token_usage",
+    ),
+    Definition(
+        "prefix-cache",
+        ("Prompt tokens out of the prefix cache", "Cached input", "cached share of the input"),
+        "Input tokens that the server had computed for an earlier prompt with the same beginning, and took out of its "
+        "cache. Its page and its usage each tell their own figure.",
+        formula="cached input tokens / input tokens",
+        others="prefix cache hit rate",
+    ),
+    Definition(
+        "energy",
+        (
+            "Output tokens per J, net of idle",
+            "J per output token, net of idle",
+            "Output tokens per J",
+            "J per output token",
+            "J per token, input and output",
+            "Energy, J",
+        ),
+        "What all GPU boards that were sampled used, idle ones too, by their energy counters; where these are missing, "
+        "by the integral of their power. No hosts, no switches, no cooling. Net of idle: less what they use without "
+        "load.",
+        formula="joules in the window / tokens in the window",
+    ),
+    Definition(
+        "client-lag",
+        ("Client lag", "client lag"),
+        "How long after its arrival a chunk was handled by the client, at worst. With kernel stamps it is not in the "
+        "latencies.",
+        formula="handled − arrival",
     ),
     Definition(
         "goals",

@@ -19,7 +19,7 @@ def together(material: Material) -> str:
     say = material.say
     chart = charts.chart(material.run, material.phases, clients(material), say)
     note = say("Point at a moment: all rows tell what they were then. A line has a gap where nothing was told.")
-    return section(say("On one time axis"), figure("chart-together", chart, note))
+    return section(say("On one time axis"), figure("chart-together", chart, note, wide=True))
 
 
 def hardware(material: Material) -> str:

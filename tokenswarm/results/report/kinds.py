@@ -27,9 +27,9 @@ def user_classes(material: Material) -> str:
     say, of_run = material.say, material.run.rows["user_class"]
     values = _Values(material, SHOWN)
     kinds = [(plain(member["value"], 40), values.of((of_run == member["value"]).to_numpy())) for member in members]
-    chart = spreads.side_by_side([f"{LATENCIES[name]}, ms" for name in SHOWN], kinds)
+    chart = spreads.side_by_side([f"{say(LATENCIES[name])}, ms" for name in SHOWN], kinds)
     caption = say("Each user class from p5 to p95; the box is the middle half, the line in it the median")
-    return page.section(say("User classes side by side"), page.figure("chart-classes", chart, caption))
+    return page.section(say("User classes side by side"), page.figure("chart-classes", chart, caption, wide=True))
 
 
 def turns(material: Material) -> str:
