@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from tokenswarm.results.charts.axes import ORANGE, TEAL, Figure, rounded
 from tokenswarm.results.distribution import Floats

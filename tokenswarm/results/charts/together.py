@@ -130,7 +130,7 @@ def _ttft(run: Run, phases: Phases, say: Language) -> Row | None:
     ):
         if line := _percentile(phases, x, y, percent, needed):
             traces.append(_line(*line, name, colour) | {"mode": "lines+markers", "marker": {"size": 3}})
-    return Row(say("TTFT, by the time a request started"), say("ms"), traces, spread_out(y))
+    return Row(say("TTFT, by the time a request started"), "ms", traces, spread_out(y))
 
 
 def _percentile(phases: Phases, x: Floats, y: Floats, percent: float, needed: int) -> tuple[Floats, Floats] | None:

@@ -80,7 +80,7 @@ def _columns(kind: str, say: Language) -> Iterator[tuple[str, Callable[[Slow], s
         said = " · ".join((*parts, *([] if slow["status"] == "ok" else [say(slow["status"])])))
         return f"{escape(said, 120)}<br><code>{escape(slow['id'], 80)}</code>"
 
-    yield say("ms"), lambda slow: number(slow[kind])
+    yield "ms", lambda slow: number(slow[kind])
     yield say("× median"), lambda slow: _number(slow["times_median"])
     yield say("Suspect"), suspect
     yield say("started, s"), lambda slow: f"{slow['at_s']:.2f}"
