@@ -38,25 +38,13 @@ def opened(path: Path, defects: list[str], *, needed: bool = True) -> io.Buffere
 
 def pieces(lines: io.BufferedReader, size: int) -> Iterator[bytes]:
     """The file in pieces of some more than `size` bytes, each of whole lines after the file's first, which names the
-    columns: each is a file by itself. None of an empty file.
-
-    A cell with lines of its own, which is one in quotes, is not cut.
-    """
+    columns: each is a file by itself. None of an empty file."""
     header = lines.readline()
-    piece = _to_the_end_of_a_row(lines, lines.read(size))
+    piece = lines.read(size) + lines.readline()
     while header:
         yield header + piece
-        piece = _to_the_end_of_a_row(lines, lines.read(size))
+        piece = lines.read(size) + lines.readline()
         header = header if piece else b""
-
-
-def _to_the_end_of_a_row(lines: io.BufferedReader, piece: bytes) -> bytes:
-    parts = [piece, lines.readline()]
-    quotes = sum(part.count(b'"') for part in parts)
-    while quotes % 2 and (line := lines.readline()):
-        parts.append(line)
-        quotes += line.count(b'"')
-    return b"".join(parts)
 
 
 def _end_of_lines(file: BinaryIO, size: int) -> int:
