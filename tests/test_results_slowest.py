@@ -50,8 +50,8 @@ def slow(ttft_ms: float = 900.0, low_ms: float | None = None, **fields: Any) -> 
         (slow(tcp_ms=300, tls_ms=400), {}, "connection"),
         (slow(pool_ms=700), {"loop_lag_ms": 650.0}, "client"),
         (slow(pool_ms=300), {"loop_lag_ms": 650.0}, "server"),  # 300 ms of its own, 500 ms of the server's
-        (slow(ttft_ms=109), {}, None),
-        (slow(ttft_ms=112), {}, "server"),
+        (slow(ttft_ms=149), {}, None),
+        (slow(ttft_ms=152), {}, "server"),
     ],
 )
 def test_suspect_is_whoever_has_the_largest_part(

@@ -16,7 +16,7 @@ from tokenswarm.results.surroundings import Surroundings
 
 KINDS: Final = ("ttft_ms", "e2e_ms", "itl_max_ms")
 MOST: Final = 10
-ORDINARY: Final = 0.1
+ORDINARY: Final = 0.5
 """A request so little above the median (and by no more than a millisecond) is nobody's fault."""
 SERVER, CONNECTION, CLIENT, LENGTH = "server", "connection", "client", "length"
 TOLD: Final = ("input_tokens", "output_tokens", "queue_ms", "client_lag_ms", "ttft_ms", "e2e_ms", "itl_max_ms")

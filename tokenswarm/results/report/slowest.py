@@ -33,9 +33,10 @@ def slowest(material: Material) -> str:
         table = page.table(heads, rows, "figures narrow")
         tables.append(f"<details{'' if index else ' open'}>{summary}{table}</details>")
     note = say(
-        "Of the requests that the figures above are about. Suspect is whoever has the largest part of what is above "
-        "the median. Server: the server, or the network to it. Connection: until the request was sent. Client: its own "
-        "delay, or what it does not know since it read late. Length: the reply is longer than the median's."
+        "Of the requests that the figures above are about. Suspect, half above the median and more, is whoever has the "
+        "largest part of that. Server: the server, or the network to it. Connection: until the request was sent. "
+        "Client: its own delay, or what it does not know since it read late. Length: the reply is longer than the "
+        "median's."
     )
     return page.section(say("The slowest requests"), *tables, note=note)
 

@@ -66,10 +66,11 @@ TEXTS: Final = {
     "length, s": "长度，s",
     # the slowest
     "The slowest requests": "最慢的请求",
-    "Of the requests that the figures above are about. Suspect is whoever has the largest part of what is above "
-    "the median. Server: the server, or the network to it. Connection: until the request was sent. Client: its "
-    "own delay, or what it does not know since it read late. Length: the reply is longer than the median's.":
-        "取自上文各项数据所涉及的请求。疑似原因是超出中位数的部分中占比最大的一方。服务端：服务端或通往它的网络。连接："
+    "Of the requests that the figures above are about. Suspect, half above the median and more, is whoever has the "
+    "largest part of that. Server: the server, or the network to it. Connection: until the request was sent. "
+    "Client: its own delay, or what it does not know since it read late. Length: the reply is longer than the median's.":
+        "取自上文各项数据所涉及的请求。超出中位数一半以上时，疑似原因是超出部分中占比最大的一方。服务端：服务端或通往"
+        "它的网络。连接："
         "请求发出之前。客户端：自身的延迟，或因读取过晚而无法得知的部分。长度：回复比中位数更长。",
     "By TTFT": "按 TTFT",
     "By end to end": "按端到端",
@@ -82,6 +83,7 @@ TEXTS: Final = {
     "length": "长度",
     "reused": "复用",
     "new": "新建",
+    "ms": "ms",
     "× median": "中位数的倍数",
     "Suspect": "疑似原因",
     "started, s": "开始，s",
