@@ -30,7 +30,7 @@ TEXTS: Final = {
     "{file}: {n} rows are there twice, and count once.": "{file}：{n} 行记录重复，只计一次。",
     "{file} is empty: it has not even the names of its columns.": "{file} 是空的，连列名都没有。",
     "{file} lacks the columns {names}.": "{file} 缺少列 {names}。",
-    "{file} cannot be read any further: {why}.": "{file} 从某处起无法读取：{why}。",
+    "{file} cannot be read any further than its first {n} samples: a quotation mark has no end.": "{file} 在前 {n} 个样本之后无法读取：有引号没有闭合。",
     "{file}: {n} cells that should be numbers are not; they count as not measured.": "{file}：{n} 个本应是数字的单元格不是数字，按未测得处理。",
     "{file} has no end: the run was killed, crashed, or is still going on.": "{file} 没有结束记录：运行被杀掉、崩溃，或仍在进行。",
     "{n} rows could not be written while the run went on.": "运行中有 {n} 行记录无法写入。",
