@@ -240,4 +240,4 @@ def test_the_report_shows_both_sides_and_takes_nothing_for_markup(tmp_path: Path
     assert "measured from here" in text
     assert 'id="chart-together"' in text
     assert "<b>evil" not in text
-    assert "KV cache" not in text, "it told none"
+    assert "KV cache in use, mean (highest)" not in text, "it told none"
