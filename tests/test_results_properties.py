@@ -22,7 +22,7 @@ from tokenswarm.record import csv_header, csv_rows
 from tokenswarm.results import foreign, read, summarise
 
 few = settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to make an example smaller takes minutes
