@@ -253,7 +253,7 @@ class Recount:
             due, good, *each = self.ask(query)[0]
             return {"due": due, "good": good, "per_s": good / seconds, "share": good / due, "misses": each}
 
-        query = f"SELECT user_class FROM rows WHERE {cohort} GROUP BY 1 ORDER BY min(line)"
+        query = f"SELECT user_class FROM rows WHERE {cohort} GROUP BY 1 ORDER BY 1"
         classes = [{"user_class": name} | of(f"{cohort} AND user_class = '{name}'") for (name,) in self.ask(query)]
         return {"limits": list(limits)} | of(cohort) | {"classes": classes if len(classes) > 1 else []}
 

@@ -80,7 +80,7 @@ def goodput(run: Run, cohort: Rows, seconds: float, defects: list[str]) -> dict[
     if not limits:
         return None
     rows = _needed(cohort)
-    classes = [name for name in rows["user_class"].unique() if name]
+    classes = sorted(name for name in rows["user_class"].unique() if name)
     parts = [{"user_class": name, **_good(limits, rows[rows["user_class"] == name], run, seconds)} for name in classes]
     return {
         "limits": [limit.text for limit in limits],
