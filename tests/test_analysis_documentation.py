@@ -12,6 +12,7 @@ import run_directory_maker as maker
 from exporter_process import ROOT
 from test_documentation import EXAMPLE_RUN, commands, first_cells, options_in, section
 
+from tokenswarm.results import __main__ as report_command
 from tokenswarm.results import energy_command, merge_command
 
 PAGE = ROOT / "docs" / "analysis.md"
@@ -51,7 +52,7 @@ def test_commands_run(command: str, folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_option_is_told_and_exists() -> None:
-    parsers = merge_command.parser(), energy_command.parser()
+    parsers = report_command.parser(), merge_command.parser(), energy_command.parser()
     ours = {flag for parser in parsers for action in parser._actions for flag in action.option_strings} - {
         "-h",
         "--help",
