@@ -83,7 +83,6 @@ TEXTS: Final = {
     "length": "长度",
     "reused": "复用",
     "new": "新建",
-    "ms": "ms",
     "× median": "中位数的倍数",
     "Suspect": "疑似原因",
     "started, s": "开始，s",
