@@ -53,6 +53,7 @@ OF_TOKENS: Final = (
     *("token_source", "user_class", "output_tokens", "input_tokens", "cached_tokens", "prefix_tokens"),
     *("asked_output_tokens", "asked_input_tokens", "output_chars"),
 )
+OF_ERRORS: Final = ("error_class", "error", "start_time", "end_time", "http_status")
 OF_THE_SERVER: Final = ("server_total_ms", "server_load_ms", "server_prompt_ms", "server_decode_ms")
 EXAMPLES: Final = 3
 
@@ -291,7 +292,7 @@ def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
     """Errors by class, over all rows, the most frequent first, with their share of those whose users stayed; seconds
     since the run's start."""
     stayed = int((run.rows["status"] != "cancelled").sum())
-    rows = run.rows[run.rows["error_class"] != ""]
+    rows = run.rows.loc[run.rows["error_class"] != "", list(OF_ERRORS)]
     in_cohort = cohort["error_class"].value_counts()
     found = []
     for name, count in rows["error_class"].value_counts().items():
