@@ -100,6 +100,16 @@ def test_a_cached_share_is_of_the_rows_that_tell_both(tmp_path: Path) -> None:
     assert [(one["x"], one["rows"], one["p50"]) for one in found["bins"]] == [(25, 200, 80), (50, 200, 30)]
 
 
+def test_lengths_in_turn_are_all_seen_in_a_large_run() -> None:
+    x = np.tile([100.0, 900.0], 2 * against.SEEN)
+    y = x / 10 + np.linspace(0, 50, len(x))  # and slower by and by
+    assert against.differs(x)
+    assert [(one["x"], one["rows"]) for one in against._bins(x, y)] == [(100, len(x) // 2), (900, len(x) // 2)]
+    slope = against._slope(x, y, 100)
+    assert slope is not None
+    assert slope["ms"] == pytest.approx(10, rel=0.1)
+
+
 # In flight
 
 

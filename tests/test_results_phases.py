@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import run_directory_maker as maker
 
 from tokenswarm.results import phases, read
-from tokenswarm.results.phases import Phases
+from tokenswarm.results.phases import Phase, Phases, Settling
 
 
 def found(tmp_path: Path, bounds: list[dict[str, Any]], e2e: float = 0.5, seconds: float = 60, **run: Any) -> Phases:
@@ -19,6 +20,18 @@ def found(tmp_path: Path, bounds: list[dict[str, Any]], e2e: float = 0.5, second
 
 def spans(found: Phases) -> list[tuple[float, float]]:
     return [(round(w.start - maker.T0, 6), round(w.end - maker.T0, 6)) for w in found.windows]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_instant_is_in_a_window_if_it_is_in_any_of_them(seed: int) -> None:
+    rnd = np.random.default_rng(seed)
+    begins, lengths = rnd.integers(0, 50, seed * 5), rnd.integers(0, 9, seed * 5)
+    windows = tuple(
+        Phase("steady", float(at), float(at + length), 1) for at, length in zip(begins, lengths, strict=True)
+    )
+    run = Phases(0, 60, Settling(0, 0), (), (), windows, False, "")
+    times = np.append(rnd.integers(-5, 65, 400).astype(float), np.nan)
+    assert run.contain(times).tolist() == [any(w.start <= at < w.end for w in windows) for at in times.tolist()]
 
 
 def test_steady_starts_ten_seconds_after_the_target_was_reached(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import run_directory_maker as maker
 from run_directory_maker import T0
 
-from tokenswarm.results import read, report, summarise
+from tokenswarm.results import read, report, server, summarise
 from tokenswarm.results.server_names import SERVERS
 
 HEADER = "time,source,metric,labels,value\n"
@@ -132,6 +132,27 @@ def test_engines_of_one_page_are_added_up_and_the_fullest_cache_counts(tmp_path:
     assert (one["running"]["mean"], one["output_tokens"], one["kv_cache"]["max"]) == (8, 100 * 48, 0.6)
 
 
+def test_shares_that_engines_tell_are_not_added_up(tmp_path: Path) -> None:
+    lines = [
+        page([(0, "sglang:cache_hit_rate", hit), (0, "sglang:spec_accept_rate", taken)], f'tp_rank="{rank}"')
+        for rank, hit, taken in ((0, 0.9, 0.6), (1, 0.7, 0.8))
+    ]
+    (one,) = told(made(tmp_path, up(), *lines))["sources"]
+    assert (one["prefix_hit_share"], one["acceptance_share"]) == pytest.approx((0.8, 0.7))
+
+
+def test_two_servers_behind_one_address_are_two(tmp_path: Path) -> None:
+    lines = []
+    for name, running in (("a", 3), ("b", 5)):
+        source = f"http://gate:1/metrics?target={name}"
+        until = 63 if name == "a" else 60  # one's page fails to come at times
+        lines += [up(source, until), page([(0, "vllm:num_requests_running", running)], source=source)]
+    found = told(made(tmp_path, *lines))
+    assert [(one["source"], one["running"]["mean"]) for one in found["sources"]] == [
+        ("gate:1?target=a", 3), ("gate:1?target=b", 5),
+    ]  # fmt: skip
+
+
 def test_servers_have_figures_of_their_own_and_together(tmp_path: Path) -> None:
     lines = []
     for name, per_second, ttft in (("a", 100, 0.1), ("b", 20, 0.4)):
@@ -145,6 +166,16 @@ def test_servers_have_figures_of_their_own_and_together(tmp_path: Path) -> None:
     assert [one["output_tokens"] for one in found["sources"]] == [4800, 960]
     assert (found["all"]["output_tokens"], found["all"]["running"]) == (5760, {"mean": 6})
     assert found["all"]["ttft_ms"] == pytest.approx(250)
+
+
+def test_a_gateway_and_the_server_behind_it_are_not_added_up(tmp_path: Path) -> None:
+    lines = []
+    for name, tokens in (("gate", "litellm_output_tokens_metric_total"), ("s", "vllm:generation_tokens_total")):
+        source = f"http://{name}:1/metrics"
+        lines += [up(source), page(counter(tokens, TOKENS_PER_S), source=source)]
+    found = told(made(tmp_path, *lines))
+    assert [one["output_tokens"] for one in found["sources"]] == [2640, 2640]
+    assert found["all"]["output_tokens"] is None
 
 
 def test_a_counter_that_began_anew_in_the_window_is_unknown(tmp_path: Path) -> None:
@@ -223,6 +254,28 @@ def test_a_counter_read_when_requests_were_under_way_counts_from_there(tmp_path:
     late += [(61, "vllm:generation_tokens_total", late[-1][2]), (62, "vllm:generation_tokens_total", late[-1][2])]
     pages = page([(second, "up", 1) for second in range(4, 63)])
     assert level(made(tmp_path, pages, page(late))) == "silent"
+
+
+def test_servers_whose_first_pages_came_apart_are_counted_from_the_later_one(tmp_path: Path) -> None:
+    """Half of the tokens each; the second server's page came four seconds late."""
+
+    def two_servers(record: maker.Record, index: int) -> None:
+        record.remote_addr, record.asked_output_tokens = f"10.0.0.{index % 2}:8000", 11
+
+    maker.write(tmp_path, maker.closed_loop(e2e=2.0, change=two_servers), maker.boundaries(10, 2, 60, 62))
+    text = HEADER
+    for name, late in (("a", 0), ("b", 4)):
+        source = f"http://{name}:1/metrics"
+        seconds = range(late, 63)
+        text += page([(second, "up", 1) for second in seconds], source=source)
+        grown = [(second, "vllm:generation_tokens_total", min(second, 60) * TOKENS_PER_S / 2) for second in seconds]
+        text += page(grown, source=source)
+    (tmp_path / "server_metrics.csv").write_text(text)
+    run = read.load(tmp_path)
+    found = server.generated(run)
+    assert found is not None
+    assert found.made == pytest.approx(56 * TOKENS_PER_S)
+    assert found.least == found.most == pytest.approx(56 * TOKENS_PER_S, abs=found.unsure)
 
 
 def test_usage_that_is_estimated_here_is_not_held_against_the_server(tmp_path: Path) -> None:

@@ -154,8 +154,14 @@ def test_what_was_not_measured_is_not_told(tmp_path: Path) -> None:
     (folder / "intervals.jsonl").unlink()
     run = read.load(folder)
     found = slowest.figures(run, phases.find(run), run.rows)["ttft_ms"][0]
-    for name in ("cpu_percent", "loop_lag_ms", "gpu_percent", "server_waiting", "conn_reused", "step"):
+    for name in ("cpu_percent", "loop_lag_ms", "ring_full", "gpu_percent", "server_waiting", "conn_reused", "step"):
         assert found[name] is None, name
+
+
+def test_what_began_nobody_knows_when_is_left_out(tmp_path: Path) -> None:
+    run = read.load(maker.write(tmp_path, [*usual(), slow(start_time=None)]))
+    found = slowest.figures(run, phases.find(run), run.rows)
+    assert "r99" not in {one["id"] for kind in found.values() for one in kind}
 
 
 def test_no_request_is_the_slowest_of_none(tmp_path: Path) -> None:

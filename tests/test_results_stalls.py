@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import run_directory_maker as maker
 from locust_process import locust
@@ -15,7 +17,7 @@ from pytest import approx
 from simulator_process import simulator
 
 from tokenswarm import histogram
-from tokenswarm.results import phases, read, stalls
+from tokenswarm.results import phases, read, report, stalls, summarise
 
 LONG_S = 8.0
 
@@ -144,6 +146,51 @@ def test_a_reply_that_never_went_on_is_silent_and_no_stall(tmp_path: Path) -> No
     records = [*replies([16, 17]), *replies([18], **gone), *replies([19], **gone | {"last_token_ms": 7500.0})]
     found = figures(tmp_path, records)
     assert (found["requests"], found["silent"]) == (0, 1)
+
+
+def test_what_stood_still_nobody_knows_when_did_not_go_on(tmp_path: Path) -> None:
+    """Four of worker 0 stood still in second 19; so did worker 1's, of which no histogram tells when."""
+    records = with_gaps(replies([16.0] * 8), 1500, range(8))
+    (moment,) = figures(tmp_path / "none", records, {(0, 19): 1500})["moments"]
+    assert (moment["requests"], moment["streaming"], moment["workers"]) == (4, 8, [0])
+    assert moment["suspect"] == "server", "half of all"
+    (moment,) = figures(tmp_path / "fewer", with_gaps(records, 45, (0,)), {(0, 19): 1500})["moments"]
+    assert (moment["requests"], moment["suspect"]) == (3, "unknown")
+    (moment,) = figures(tmp_path / "others", with_gaps(records, 45, (1, 3, 5)), {(0, 19): 1500})["moments"]
+    assert moment["suspect"] == "worker", "three of the other worker's are known to have gone on"
+
+
+def test_a_stall_just_before_the_last_token_is_one_of_those_in_progress(tmp_path: Path) -> None:
+    records = replies([16.0] * 3)
+    for record in records:
+        record.itl_max_ms, record.last_token_ms = 1500.0, 1599.999  # rounded: first token + gap is 1600
+    (moment,) = figures(tmp_path, records)["moments"]
+    assert (moment["requests"], moment["streaming"]) == (3, 3)
+
+
+def test_a_stall_of_an_unknown_worker_is_told_without_one(tmp_path: Path) -> None:
+    directory = maker.write(tmp_path, with_gaps(replies([16, 17, 18]), 1500, (0, 1)), maker.boundaries(2, 0, 60, 60))
+    table = pd.read_csv(directory / "requests.csv", dtype=str, keep_default_na=False)
+    table.loc[0, "worker"] = "?"
+    table.to_csv(directory / "requests.csv", index=False)
+    run = read.load(directory)
+    summary = summarise.summarise(run)
+    found = summary["stalls"]
+    assert (found["requests"], found["streamed"], found["one_worker"]) == (2, 3, None)
+    assert [(one["worker"], one["streamed"], one["requests"]) for one in found["workers"]] == [(0, 1, 0), (1, 1, 1)]
+    assert [stall["worker"] for stall in found["each"]] == [None, 1]
+    assert 'id="chart-stalls"' in report.render(run, summary)
+
+
+def test_which_seconds_a_stall_touches_is_what_looking_at_each_gives() -> None:
+    rnd = np.random.default_rng(1)
+    owners, ends = rnd.integers(0, 3, 300).astype(float), rnd.uniform(0, 100, 300)
+    starts = ends - rnd.uniform(0.5, 4, 300)
+    of_worker = stalls._lines_of(owners, starts, ends)
+    for start, length in zip(rnd.uniform(-5, 105, 50).tolist(), rnd.uniform(0, 9, 50).tolist(), strict=True):
+        for worker in (0.0, 1.0, 2.0):
+            each = np.flatnonzero((owners == worker) & (ends > start) & (starts < start + length))
+            assert sorted(of_worker[worker].touching(start, start + length)) == each.tolist()
 
 
 def test_nothing_is_said_where_no_gap_is_known(tmp_path: Path) -> None:

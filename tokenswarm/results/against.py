@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.results import flow
@@ -98,7 +99,7 @@ def differs(x: Floats) -> bool:
     """Whether there is anything to see: not all the same, nor all but a few."""
     if len(x) < 2:
         return False
-    low, high = np.percentile(x[:: max(1, len(x) // SEEN)], (5, 95))
+    low, high = np.percentile(x[_spread(len(x), SEEN)], (5, 95))
     return bool(high > low)
 
 
@@ -155,7 +156,7 @@ def _bins(x: Floats, y: Floats) -> list[dict[str, Any]]:
 
 def _edges(x: Floats) -> Floats:
     """Where bins begin, but for the first: at each value if these are few, else so that bins have as many rows."""
-    some = x[:: max(1, len(x) // SEEN)]
+    some = x[_spread(len(x), SEEN)]
     values = np.unique(some)
     if len(values) <= MOST_BINS:
         return values[1:]
@@ -164,10 +165,19 @@ def _edges(x: Floats) -> Floats:
     return found
 
 
+def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Places of at most so many out of `count`, spread over them evenly: one of each stretch, the same ones each time,
+    but not by a fixed step, which a load whose lengths come in turn might be in step with."""
+    edges = np.linspace(0, count, min(most, count) + 1)
+    within = np.random.default_rng(0).random(len(edges) - 1)
+    found: npt.NDArray[np.int64] = np.minimum(edges[:-1] + within * np.diff(edges), count - 1).astype(np.int64)
+    return found if count > most else np.arange(count)
+
+
 def _slope(x: Floats, y: Floats, per: float) -> dict[str, float] | None:
     """Theil and Sen's slope a `per` of x with its 95 % interval (Sen's, by the variance of Kendall's S); of rows that
     lie evenly in the order of the file. None if no pair differs in x."""
-    chosen = np.unique(np.linspace(0, len(x) - 1, min(SAMPLE, len(x))).astype(np.int64))
+    chosen = _spread(len(x), SAMPLE)
     x, y = x[chosen], y[chosen]
     first, second = np.triu_indices(len(x), 1)
     run = x[second] - x[first]

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from tokenswarm.results import distribution
 from tokenswarm.results.cohort import Rows, ended_as
@@ -21,31 +23,32 @@ FEWEST: Final = 20
 DIFFERENT_SHARE: Final = 0.10
 DIFFERENT_MS: Final = 1.0
 COMPARED: Final = ("ttft_ms", "tpot_ms")
+MOST_APART: Final = 20
+"""Workers told of each figure and user class: beyond, it is no longer one that stands out."""
 
 
 def group(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """`worker` of `groups` in summary.json, by number; nothing where there is one worker."""
-    numbers = column(cohort, "worker")
-    known = np.unique(numbers[~np.isnan(numbers)])
-    if len(known) < 2:
+    parts = _by_number(column(cohort, "worker"))
+    if len(parts) < 2:
         return {}
     ok = ended_as(cohort, "ok")
     bad = ended_as(cohort, "failed", "timeout")
     names = ("ttft_ms", "ttft_low_ms", "tpot_ms", "e2e_ms", "output_tokens")
     values = {name: column(cohort, name) for name in names}
+    rates = _tokens_per_s(run, phases)
     found = []
-    for number in known:
-        mine = numbers == number
-        good = mine & ok
+    for number, mine in parts.items():
+        good = mine[ok[mine]]
         tokens = values["output_tokens"][good]
         found.append(
             {
-                "value": str(int(number)),
-                "due": int(mine.sum()),
-                "ok": int(good.sum()),
-                "failed": int((mine & bad).sum()),
+                "value": str(number),
+                "due": len(mine),
+                "ok": len(good),
+                "failed": int(bad[mine].sum()),
                 "output_tokens": None if np.isnan(tokens).all() else int(np.nansum(tokens)),
-                "output_tokens_per_s": _tokens_per_s(run, phases, int(number)),
+                "output_tokens_per_s": rates.get(number),
                 "ttft_ms": distribution.of(values["ttft_ms"][mine], values["ttft_low_ms"][mine]),
                 "tpot_ms": distribution.of(values["tpot_ms"][good]),
                 "e2e_ms": distribution.of(values["e2e_ms"][good]),
@@ -54,14 +57,26 @@ def group(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, An
     return {"worker": found}
 
 
-def _tokens_per_s(run: Run, phases: Phases, number: int) -> float | None:
-    """As `throughput.output_tokens_per_s`, of the one worker's chunks; None without intervals that tell."""
-    told = run.intervals.loc[run.intervals["worker"] == number, "tokens"]
-    table = np.array([pair for pairs in told for pair in pairs], dtype=np.float64).reshape(-1, 2)
-    if not len(table):
-        return None
-    tokens = Flow(table[:, 0], table[:, 0] + 1.0, table[:, 1])
-    return sum(tokens.between(window.start, window.end) for window in phases.windows) / phases.seconds
+def _by_number(workers: Floats) -> dict[int, npt.NDArray[np.int64]]:
+    """The places of each worker's requests, in their order."""
+    order = np.argsort(workers, kind="stable")
+    order = order[: len(order) - int(np.isnan(workers).sum())]
+    numbers, begins = np.unique(workers[order], return_index=True)
+    return dict(zip(map(int, numbers.tolist()), np.split(order, begins[1:]), strict=True)) if len(numbers) else {}
+
+
+def _tokens_per_s(run: Run, phases: Phases) -> dict[int, float]:
+    """As `throughput.output_tokens_per_s`, of each worker's chunks; nothing of those whose intervals tell none."""
+    told: dict[int, list[tuple[float, float]]] = {}
+    for number, pairs in zip(run.intervals["worker"].tolist(), run.intervals["tokens"].tolist(), strict=True):
+        told.setdefault(number, []).extend(pairs)
+    rates = {}
+    for number, each in told.items():
+        if each:
+            table = np.array(each, dtype=np.float64)
+            tokens = Flow(table[:, 0], table[:, 0] + 1.0, table[:, 1])
+            rates[number] = sum(tokens.between(w.start, w.end) for w in phases.windows) / phases.seconds
+    return rates
 
 
 def apart(cohort: Rows) -> list[dict[str, Any]]:
@@ -70,9 +85,8 @@ def apart(cohort: Rows) -> list[dict[str, Any]]:
 
     Only requests of one user class are held against each other: workers may have drawn different shares of them.
     """
-    workers = column(cohort, "worker")
-    numbers = np.unique(workers[~np.isnan(workers)])
-    if len(numbers) < 2:
+    parts = _by_number(column(cohort, "worker"))
+    if len(parts) < 2:
         return []
     ok = ended_as(cohort, "ok")
     found = []
@@ -81,7 +95,7 @@ def apart(cohort: Rows) -> list[dict[str, Any]]:
         for name in COMPARED:
             values = column(cohort, name)
             use = same & ~np.isnan(values) & (ok if name == "tpot_ms" else True)
-            by_number = {int(number): values[use & (workers == number)] for number in numbers}
+            by_number = {number: values[mine[use[mine]]] for number, mine in parts.items()}
             about = {"figure": name, "user_class": str(of_class)}
             found += [about | difference for difference in _one_after_another(by_number)]
     return sorted(found, key=_size, reverse=True)
@@ -89,16 +103,16 @@ def apart(cohort: Rows) -> list[dict[str, Any]]:
 
 def _one_after_another(values: dict[int, Floats]) -> Iterator[dict[str, Any]]:
     """The worker that is the most different from the others, then from the rest the next one, while there is one."""
-    left = {number: mine for number, mine in values.items() if len(mine) >= FEWEST}
-    medians = {number: float(np.median(mine)) for number, mine in left.items()}
-    while len(left) > 1:
-        lowest, highest = (extreme(medians[number] for number in left) for extreme in (min, max))
-        if highest - lowest < max(DIFFERENT_MS, DIFFERENT_SHARE * lowest):
+    left = {number: np.sort(mine) for number, mine in values.items() if len(mine) >= FEWEST}
+    medians = {number: _at(mine, _middle(len(mine))) for number, mine in left.items()}
+    compared = len(left)
+    for _ in range(MOST_APART):
+        of_left = [medians[number] for number in left] or [0.0]
+        if max(of_left) - min(of_left) < max(DIFFERENT_MS, DIFFERENT_SHARE * min(of_left)):
             return  # the median of several together lies between theirs
         told: list[dict[str, Any]] = []
-        for number, mine in left.items():
-            others = np.concatenate([values for other, values in left.items() if other != number])
-            if difference := _difference(mine, others):
+        for number, others in _others(left):
+            if difference := _difference(left[number], medians[number], others, compared):
                 told.append({"worker": number} | difference)
         if not told:
             return
@@ -107,28 +121,63 @@ def _one_after_another(values: dict[int, Floats]) -> Iterator[dict[str, Any]]:
         del left[worst["worker"]]
 
 
+class _Others:
+    """The values of all workers but one, in order, without a copy of them."""
+
+    def __init__(self, ordered: Floats, places: npt.NDArray[np.int64]) -> None:
+        """`ordered`: everybody's values. `places`: where in it those of the one are, rising."""
+        self._ordered = ordered
+        self._before = places - np.arange(len(places))
+
+    def __len__(self) -> int:
+        return len(self._ordered) - len(self._before)
+
+    def __getitem__(self, rank: int) -> float:
+        return float(self._ordered[rank + int(np.searchsorted(self._before, rank, side="right"))])
+
+
+def _others(left: dict[int, Floats]) -> Iterator[tuple[int, _Others]]:
+    """Of each worker, the others' values. What takes long, putting them all in order, is done once."""
+    everybody = np.concatenate(list(left.values()))
+    order = np.argsort(everybody, kind="stable")
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    ordered, ends = everybody[order], np.cumsum([len(mine) for mine in left.values()])
+    for number, mine in zip(left, np.split(places, ends[:-1]), strict=True):
+        yield number, _Others(ordered, mine)  # rising, since each worker's own are in order
+
+
 def _size(difference: dict[str, Any]) -> tuple[float, float]:
     """How different: by the ratio; of two that differ from each other, the slower one."""
     return round(abs(math.log(difference["median"] / difference["others"])), 9), difference["median"]
 
 
-def _difference(mine: Floats, others: Floats) -> dict[str, float] | None:
-    """Both medians, in milliseconds, where they differ."""
-    median, of_others = float(np.median(mine)), float(np.median(others))
+def _difference(mine: Floats, median: float, others: _Others, compared: int) -> dict[str, float] | None:
+    """Both medians, in milliseconds, where they differ; the values in order. So many workers are `compared` in all."""
+    of_others = _at(others, _middle(len(others)))
     if min(median, of_others) <= 0 or abs(median - of_others) < max(DIFFERENT_MS, DIFFERENT_SHARE * of_others):
         return None
-    low, high = median_interval(mine)
-    others_low, others_high = median_interval(others)
+    low, high = median_interval(mine, compared)
+    others_low, others_high = median_interval(others, compared)
     if low <= others_high and high >= others_low:
         return None
     return {"median": median, "others": of_others, "share": median / of_others - 1, "requests": len(mine)}
 
 
-def median_interval(values: Floats) -> tuple[float, float]:
-    """The 95 % interval of the median, between two of the values and whatever their distribution: ranks half of n and
-    0.98 √n to either side (the binomial distribution's normal limit)."""
-    ordered = np.sort(values)
-    reach = 0.98 * math.sqrt(len(ordered))
+def _middle(count: int) -> tuple[int, int]:
+    """The ranks whose mean is the median."""
+    return (count - 1) // 2, count // 2
+
+
+def _at(ordered: Floats | _Others, ranks: tuple[int, int]) -> float:
+    return float(ordered[ranks[0]] + ordered[ranks[1]]) / 2
+
+
+def median_interval(ordered: Floats | _Others, compared: int = 1) -> tuple[float, float]:
+    """The 95 % interval of the median of values in order, between two of them and whatever their distribution: ranks
+    half of n and 0.98 √n to either side (the binomial distribution's normal limit). Of several that are `compared`, it
+    is as much wider as it takes for all to hold at once (Bonferroni): one in twenty would else differ by chance."""
+    reach = NormalDist().inv_cdf(1 - 0.025 / compared) / 2 * math.sqrt(len(ordered))
     low = max(0, math.floor(len(ordered) / 2 - reach))
     high = min(len(ordered) - 1, math.ceil(len(ordered) / 2 + reach) - 1)
     return float(ordered[low]), float(ordered[high])

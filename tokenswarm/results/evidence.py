@@ -45,7 +45,7 @@ def collect(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> 
     seen = ended_as(cohort, "cancelled") & (column(cohort, "chunks") > 0)  # by users who left: no fault of anybody's
     yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
-    yield Measured(rule="rows_unaccounted", value=unaccounted(run))
+    yield Measured(rule="rows_unaccounted", value=summary["requests"]["unaccounted"])
     yield Measured(rule="rows_lost", value=run.info.rows.lost + run.rows_damaged)
     yield Measured(rule="not_ended", value=0 if run.ended else 1)
     yield Measured(rule="intervals_missing", value=missing_intervals(run))
@@ -93,17 +93,6 @@ def _failed_share(cohort: Rows) -> float:
 def _commonest_error(cohort: Rows) -> str:
     classes = cohort["error_class"][cohort["error_class"] != ""].value_counts()
     return str(classes.index[0]) if len(classes) else ""
-
-
-def unaccounted(run: Run) -> int:
-    """Requests that the workers say were started and that have no row."""
-    if run.intervals.empty:
-        return 0
-    ended = sum(sum(statuses.values()) for statuses in run.intervals["ended"])
-    in_flight = int(run.intervals.groupby("worker")["in_flight"].last().sum())
-    counts_shed = any("shed" in statuses for statuses in run.intervals["ended"])
-    rows = len(run.rows) if counts_shed else int((run.rows["status"] != "shed").sum())
-    return max(0, ended + in_flight - rows - run.rows_damaged - run.info.rows.lost)
 
 
 def missing_intervals(run: Run) -> int:

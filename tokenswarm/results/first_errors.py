@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from tokenswarm.results.phases import Phases
 
+TOLD: Final = ("error_class", "id", "start_time", "end_time", "worker", "http_status", "error")
+
 
 def added(errors: list[dict[str, Any]], rows: pd.DataFrame, phases: Phases) -> list[dict[str, Any]]:
     """`errors` of summary.json, each with `first`: id, second of the run, worker, HTTP status and message."""
-    wrong = rows[rows["error_class"] != ""]
+    wrong = rows.loc[rows["error_class"] != "", list(TOLD)]
     at = wrong["end_time"].fillna(wrong["start_time"]).to_numpy(dtype=np.float64)
     earliest = wrong.iloc[np.argsort(at, kind="stable")].drop_duplicates("error_class")
     by_class = {str(name): index for index, name in zip(earliest.index, earliest["error_class"], strict=True)}

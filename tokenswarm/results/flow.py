@@ -75,9 +75,28 @@ class Flow:
         return float(self._rates.max())
 
 
+class Instants:
+    """Many instants in epoch seconds, each with an amount: how many, and how much, fell into a window. Those without an
+    instant or an amount (NaN) are none."""
+
+    def __init__(self, times: Floats, amounts: Floats | None = None) -> None:
+        amounts = np.ones(len(times)) if amounts is None else amounts
+        use = ~(np.isnan(times) | np.isnan(amounts))
+        order = np.argsort(times[use], kind="stable")
+        self._times = times[use][order]
+        self._so_far: Floats = np.concatenate([[0.0], np.cumsum(amounts[use][order])])
+
+    def between(self, start: float, end: float) -> tuple[int, float]:
+        """How many are in [start, end), and the sum of their amounts."""
+        first, last = np.searchsorted(self._times, (start, end), side="left").tolist()
+        return last - first, float(self._so_far[last] - self._so_far[first])
+
+
 @dataclass(frozen=True)
 class Flows:
-    """All that flows in a run, made once for all of its windows; `placed_by` as `output_tokens` has it."""
+    """All that flows in a run, made once for all of its windows; `placed_by` as `output_tokens` has it. `succeeded`,
+    with the inputs that were embedded, and `sent` are requests; `unaccounted` are those of the whole run without a row.
+    """
 
     output_tokens: Flow | None
     placed_by: str
@@ -86,11 +105,16 @@ class Flows:
     chunks: Flow | None
     bytes: Flow | None
     in_flight: Flow | None
+    succeeded: Instants
+    inputs: Instants
+    sent: Instants
+    unaccounted: int
 
 
 def flows(run: Run, run_end: float) -> Flows:
     """Of a whole run."""
     output, placed_by = output_tokens(run)
+    ends = np.where((run.rows["status"] == "ok").to_numpy(), column(run.rows, "end_time"), np.nan)
     return Flows(
         output_tokens=output,
         placed_by=placed_by,
@@ -99,6 +123,10 @@ def flows(run: Run, run_end: float) -> Flows:
         chunks=counted(run, "chunks"),
         bytes=counted(run, "bytes"),
         in_flight=in_flight(run, run_end),
+        succeeded=Instants(ends),
+        inputs=Instants(ends, column(run.rows, "inputs")),
+        sent=Instants(sent_times(run.rows)),
+        unaccounted=unaccounted(run),
     )
 
 
@@ -148,6 +176,17 @@ def in_flight(run: Run, run_end: float) -> Flow | None:
     ends = np.where(np.isnan(ends), run_end, ends)
     use = ~np.isnan(sent) & (ends > sent)
     return Flow(sent[use], ends[use], (ends - sent)[use]) if use.any() else None
+
+
+def unaccounted(run: Run) -> int:
+    """Requests that the workers say were started and that have no row."""
+    if run.intervals.empty:
+        return 0
+    ended = sum(sum(statuses.values()) for statuses in run.intervals["ended"])
+    in_flight = int(run.intervals.groupby("worker")["in_flight"].last().sum())
+    counts_shed = any("shed" in statuses for statuses in run.intervals["ended"])
+    rows = len(run.rows) if counts_shed else int((run.rows["status"] != "shed").sum())
+    return max(0, ended + in_flight - rows - run.rows_damaged - run.info.rows.lost)
 
 
 def sent_times(rows: Rows) -> Floats:

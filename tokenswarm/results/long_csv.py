@@ -4,7 +4,6 @@ samples of eight GPUs are millions of lines.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -12,6 +11,8 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
+
+from tokenswarm.results import skipped_lines
 
 Wanted: TypeAlias = Callable[[str], bool]
 """Whether a metric is of interest, by its name."""
@@ -50,7 +51,7 @@ def read(lines: BinaryIO, name: str, layout: Layout, wanted: Wanted, defects: li
     lines.seek(0)  # where columns are chosen, lines with too many cells are not told from others
     try:
         with (
-            warnings.catch_warnings(record=True) as skipped,
+            skipped_lines.counted() as skipped,
             pd.read_csv(
                 lines,
                 usecols=None if known else columns.__contains__,
@@ -63,7 +64,6 @@ def read(lines: BinaryIO, name: str, layout: Layout, wanted: Wanted, defects: li
                 encoding_errors="replace",
             ) as reader,
         ):
-            warnings.simplefilter("always", pd.errors.ParserWarning)
             for part in reader:
                 needed = ("time", *layout.text, "value")
                 if missing := [column for column in needed if column not in part.columns]:
@@ -72,7 +72,7 @@ def read(lines: BinaryIO, name: str, layout: Layout, wanted: Wanted, defects: li
                 kept, bad = _wanted(part, layout, wanted)
                 damaged += bad
                 parts.append(kept)
-        damaged += sum(str(warning.message).count("Skipping line") for warning in skipped)
+        damaged += skipped()
     except pd.errors.EmptyDataError:
         defects.append(f"{name} is empty: it has not even the names of its columns.")
     except (pd.errors.ParserError, ValueError):

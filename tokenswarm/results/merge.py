@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import bins, counters, evidence, flow, hardware, locust_history, phases, server_metrics
+from tokenswarm.results import bins, counters, flow, hardware, locust_history, phases, server_metrics
 from tokenswarm.results.bins import OUTSIDE, Bins
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.read import ROWS_FILE, Run
@@ -107,7 +107,7 @@ def _requests(run: Run, rows: Bins, end: float, defects: list[str]) -> Columns:
     found: Columns = {name: _whole(rows.tally(times)) for name, times in events.items()}
     flying = flow.in_flight(run, end)
     found["in_flight"] = np.zeros(rows.count) if flying is None else flying.per_bin(rows.edges)
-    if missing := evidence.unaccounted(run):
+    if missing := flow.unaccounted(run):
         defects.append(f"{missing:,} requests have no row: in_flight and the counts of requests lack them.")
     at = rows.index(starts)
     for name, use in (("ttft", slice(None)), ("tpot", ok), ("e2e", ok)):

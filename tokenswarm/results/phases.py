@@ -101,9 +101,10 @@ class Phases:
 
     def contain(self, times: npt.NDArray[np.float64]) -> Mask:
         """Which of these instants lie inside a window."""
-        inside = np.zeros(len(times), dtype=np.bool_)
-        for window in self.windows:
-            inside |= (times >= window.start) & (times < window.end)
+        windows = sorted(self.windows, key=lambda window: window.start)
+        begun = np.searchsorted([window.start for window in windows], times, side="right")
+        until = np.maximum.accumulate([-math.inf, *(window.end for window in windows)])
+        inside: Mask = times < until[begun]  # the latest end of what has begun by then
         return inside
 
 

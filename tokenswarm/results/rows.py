@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import typing
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from threading import Lock, local
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
-from tokenswarm.results import whole_lines
+from tokenswarm.results import skipped_lines, whole_lines
 
 
 def _numeric_columns() -> frozenset[str]:
@@ -77,20 +76,10 @@ def _parts(lines: io.BufferedReader) -> list[_Part]:
                 return done
             done.append((number, _part(piece)))
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
-        warnings.simplefilter("always", pd.errors.ParserWarning)
-        warnings.showwarning = _note
+    with ThreadPoolExecutor(_THREADS) as pool:
         workers = [pool.submit(work) for _ in range(_THREADS)]
         numbered = sorted((pair for worker in workers for pair in worker.result()), key=itemgetter(0))
     return [part for _, part in numbered]
-
-
-_SKIPPED: Final = local()
-"""`lines` of the piece that this thread parses."""
-
-
-def _note(message: Warning | str, *_: object, **__: object) -> None:
-    _SKIPPED.lines += str(message).count("Skipping line")
 
 
 @dataclass
@@ -130,22 +119,22 @@ def _parsed(piece: bytes) -> tuple[pd.DataFrame, int]:
         return pd.DataFrame(), 0
     numeric = NUMERIC.intersection(header)
     text: Any = {name: str if name == "id" else "category" for name in header if name not in numeric}
-    _SKIPPED.lines = 0
     try:
-        frame = pd.read_csv(
-            io.BytesIO(piece),
-            dtype=text,
-            keep_default_na=False,
-            na_values={name: [""] for name in numeric},
-            on_bad_lines="warn",
-            index_col=False,
-            encoding_errors="replace",
-        )
+        with skipped_lines.counted() as skipped:
+            frame = pd.read_csv(
+                io.BytesIO(piece),
+                dtype=text,
+                keep_default_na=False,
+                na_values={name: [""] for name in numeric},
+                on_bad_lines="warn",
+                index_col=False,
+                encoding_errors="replace",
+            )
     except (pd.errors.ParserError, ValueError):
         return _line_by_line(piece)
     # A quotation mark out of step makes one cell of many lines, and of a blank line nothing at all.
-    every_line = len(frame) + _SKIPPED.lines == piece.count(b"\n") - 1
-    return (frame, _SKIPPED.lines) if every_line else _line_by_line(piece)
+    every_line = len(frame) + skipped() == piece.count(b"\n") - 1
+    return (frame, skipped()) if every_line else _line_by_line(piece)
 
 
 def _line_by_line(piece: bytes) -> tuple[pd.DataFrame, int]:

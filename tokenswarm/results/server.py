@@ -26,6 +26,8 @@ NEVER_ASKED: Final = ("connect", "tls", "dns", "connect_timeout")
 LONGEST_GAP_S: Final = 5.0
 """Between an edge of a window and the page that stands for it."""
 GAUGES: Final = ("running", "waiting", "kv_cache")
+SHARES: Final = ("prefix_share", "accepted_share")
+"""Gauges of which a page's engines have each their own."""
 COUNTERS: Final = (
     "preemptions",
     "prefix_asked",
@@ -57,13 +59,16 @@ class Page:
         return []
 
     def gauge(self, name: str) -> Floats | None:
-        """A gauge at each page, over all its labels: their sum; of shares the highest. None if it has none."""
+        """A gauge at each page, over all its labels: their sum; of caches the fullest, of other shares the mean. None
+        if it has none."""
         found = self.series(getattr(self.names, name))
         if not found:
             return None
         table = np.array([series.values for series in found])
+        there = (~np.isnan(table)).sum(axis=0)
         together = np.fmax.reduce(table) if name == "kv_cache" else np.nansum(table, axis=0)
-        values: Floats = np.where(np.isnan(table).all(axis=0), np.nan, together)
+        together = together / np.maximum(there, 1) if name in SHARES else together
+        values: Floats = np.where(there == 0, np.nan, together)
         return values
 
     def so_far(self, alternatives: Alternatives) -> Floats | None:
@@ -162,16 +167,18 @@ def _ratios(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _together(each: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counters of all pages, and what follows from them; requests at once are the sum of the pages' means."""
+    """Counters of all pages, and what follows from them; requests at once are the sum of the pages' means. Pages of
+    several kinds are not added up: a gateway counts again what the servers behind it do."""
+    of_one_kind = len({one["server"] for one in each}) == 1
 
     def total(name: str) -> float | None:
         known = [one[name] for one in each if one[name] is not None]
-        return sum(known) if len(known) == len(each) else None
+        return sum(known) if of_one_kind and len(known) == len(each) else None
 
     told: dict[str, Any] = {name: total(name) for name in (*COUNTERS, "ttft_count", "ttft_seconds")}
     for name in ("running", "waiting"):
         means = [one[name]["mean"] for one in each if one[name] is not None]
-        told[name] = {"mean": sum(means)} if len(means) == len(each) else None
+        told[name] = {"mean": sum(means)} if of_one_kind and len(means) == len(each) else None
     told |= _ratios(told)
     if len(each) == 1:
         told |= {name: each[0][name] for name in ("prefix_hit_share", "acceptance_share")}
@@ -249,11 +256,11 @@ def generated(run: Run) -> Generated | None:
     if not ok.any() or (ok & (rows["token_source"] != "usage")).any() or sum(addresses != "") > len(found):
         return None
     begun, ended = float(rows["start_time"][sent].min()), float(rows["end_time"].max())
-    made = [_of_whole_run(page, begun, ended) for page in found]
+    first = max(float(page.times[0]) for page in found)
+    made = [_of_whole_run(page, first, begun, ended) for page in found]
     tokens, _ = flow.output_tokens(run)
     if tokens is None or not all(amount is not None for amount in made):
         return None
-    first = max(float(page.times[0]) for page in found)
     least = float(rows["output_tokens"][ok].sum()) - tokens.between(begun - 1.0, first)
     refused = (rows["http_status"] >= 400) | rows["error_class"].isin(NEVER_ASKED)
     of_others = rows["asked_output_tokens"][sent & ~ok & ~refused]
@@ -265,8 +272,9 @@ def generated(run: Run) -> Generated | None:
     )
 
 
-def _of_whole_run(page: Page, begun: float, ended: float) -> float | None:
+def _of_whole_run(page: Page, first: float, begun: float, ended: float) -> float | None:
+    """From its last page before `first`, when all servers had told one, to its last of all."""
     values = page.so_far(page.names.output_tokens)
-    if values is None or not page.names.at_once or page.times[-1] < ended or page.times[0] > begun + LONGEST_GAP_S:
+    if values is None or not page.names.at_once or page.times[-1] < ended or first > begun + LONGEST_GAP_S:
         return None
-    return growth(values, [Span(0, len(values) - 1)])
+    return growth(values, [Span(int(np.searchsorted(page.times, first, side="right")) - 1, len(values) - 1)])

@@ -66,9 +66,10 @@ def series(lines: pd.DataFrame) -> Iterator[Series]:
 
 
 def short(source: str) -> str:
-    """`server:8000` for http://server:8000/metrics."""
+    """`server:8000` for http://server:8000/metrics; what asks one address for several servers stays."""
     parts = urlsplit(source)
-    return (parts.netloc + parts.path.removesuffix("/metrics")) or source
+    asked = f"?{parts.query}" if parts.query else ""
+    return (parts.netloc + parts.path.removesuffix("/metrics") + asked) or source
 
 
 def _numbers(lines: pd.DataFrame, name: str) -> Floats:

@@ -24,12 +24,13 @@ TOLD: Final = ("input_tokens", "output_tokens", "queue_ms", "client_lag_ms", "tt
 
 def figures(run: Run, phases: Phases, cohort: Rows) -> dict[str, list[dict[str, Any]]]:
     """By each latency the cohort's slowest, the worst first: TTFT of all rows that have it, end to end of `ok` rows,
-    the longest gap between chunks of all that have one."""
+    the longest gap between chunks of all that have one. Left out is what began nobody knows when: nothing is known to
+    have surrounded it."""
     around = Surroundings(run, phases)
     usual = _usual(cohort)
     found = {}
     for kind in KINDS:
-        values = column(cohort, kind)
+        values = np.where(np.isnan(column(cohort, "start_time")), np.nan, column(cohort, kind))
         if kind == "e2e_ms":
             values = np.where(ended_as(cohort, "ok"), values, np.nan)
         rows = cohort.take(_highest(values))

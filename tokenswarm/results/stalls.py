@@ -6,7 +6,6 @@ A row tells its longest gap, not when that was. The workers' histograms of gaps,
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,10 +83,9 @@ def figures(run: Run, phases: Phases) -> dict[str, Any] | None:
         return None
     rows, workers = run.rows, column(run.rows, "worker")
     gaps = column(rows, "itl_max_ms")
-    numbers, counts = np.unique(workers[~np.isnan(gaps)].astype(int), return_counts=True)
-    streamed = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    stalled = Counter(workers[found.index].astype(int).tolist())
-    count, total = len(found.index), sum(streamed.values())
+    streamed = _by_worker(workers[~np.isnan(gaps)])
+    stalled = _by_worker(workers[found.index])
+    count, total = len(found.index), int((~np.isnan(gaps)).sum())
     at, moments = _moments(run, phases, found)
     return {
         "threshold_ms": found.threshold_ms,
@@ -98,13 +96,15 @@ def figures(run: Run, phases: Phases) -> dict[str, Any] | None:
         "longest_id": str(rows["id"].iat[int(np.nanargmax(gaps))]),
         "silent": _silent(rows, found.threshold_ms),
         "placed": int(found.known.sum()),
-        "workers": [{"worker": worker, "streamed": n, "requests": stalled[worker]} for worker, n in streamed.items()],
-        "one_worker": _one_worker(stalled, streamed),
-        "moments": moments[:MOST_MOMENTS],
+        "workers": [
+            {"worker": worker, "streamed": n, "requests": stalled.get(worker, 0)} for worker, n in streamed.items()
+        ],
+        "one_worker": _one_worker(count, stalled, streamed),
+        "moments": moments,
         "each": [
             {
                 "id": str(rows["id"].iat[index]),
-                "worker": int(workers[index]),
+                "worker": None if np.isnan(workers[index]) else int(workers[index]),
                 "gap_ms": float(found.gap_ms[n]),
                 "from_s": float(found.low[n]) - phases.start,
                 "to_s": float(found.high[n]) - phases.start,
@@ -113,6 +113,12 @@ def figures(run: Run, phases: Phases) -> dict[str, Any] | None:
             for n, index in enumerate(found.index[:MOST_LISTED].tolist())
         ],
     }
+
+
+def _by_worker(workers: Floats) -> dict[int, int]:
+    """How many of these requests are of each; left out are those of which it is not known."""
+    numbers, counts = np.unique(workers[~np.isnan(workers)].astype(int), return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
 def _last_token(rows: pd.DataFrame) -> Floats:
@@ -131,21 +137,48 @@ def _place(run: Run, rows: pd.DataFrame, gaps: Floats, low: Floats, high: Floats
     lines = run.intervals
     ends = column(lines, "time")
     starts = ends - column(lines, "seconds")
-    owners, itl = column(lines, "worker"), lines["itl"].tolist()
+    itl = lines["itl"].tolist()
     late = np.nan_to_num(column(rows, "client_lag_ms")) / 1e3
-    workers = column(rows, "worker")
+    of_worker = _lines_of(column(lines, "worker"), starts, ends)
     read: dict[int, Floats] = {}
-    for at in range(len(rows)):
+    for at, worker in enumerate(column(rows, "worker").tolist()):
+        if worker not in of_worker:
+            continue
         # A chunk is counted when it is handled, which may be later than it came.
-        near = np.flatnonzero((owners == workers[at]) & (ends > low[at]) & (starts < high[at] + late[at]))
-        new = [line for line in near.tolist() if line not in read]
+        near = of_worker[worker].touching(float(low[at]), float(high[at] + late[at]))
+        new = [line for line in near if line not in read]
         if len(read) + len(new) > MOST_LINES:
             continue
         read |= {line: _gaps_ms(itl[line]) for line in new}
-        here = [line for line in near.tolist() if (np.abs(read[line] / gaps[at] - 1) <= SAME_GAP).any()]
+        here = [line for line in near if (np.abs(read[line] / gaps[at] - 1) <= SAME_GAP).any()]
         if here:
             low[at] = max(low[at], min(starts[here]) - late[at])
             high[at] = max(low[at], min(high[at], max(ends[here])))
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The intervals of one worker by their places in the file, in order of their ends."""
+
+    places: npt.NDArray[np.int64]
+    starts: Floats
+    ends: Floats
+    longest: float
+
+    def touching(self, start: float, end: float) -> list[int]:
+        """Those that (start, end) touches."""
+        first, last = np.searchsorted(self.ends, (start, end + self.longest), side="right")
+        places: list[int] = self.places[first:last][self.starts[first:last] < end].tolist()
+        return places
+
+
+def _lines_of(owners: Floats, starts: Floats, ends: Floats) -> dict[float, _Lines]:
+    order = np.lexsort((ends, owners))
+    numbers, begins = np.unique(owners[order], return_index=True)
+    return {
+        number: _Lines(mine, starts[mine], ends[mine], float((ends[mine] - starts[mine]).max()))
+        for number, mine in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True)
+    }
 
 
 def _gaps_ms(encoded: str) -> Floats:
@@ -160,11 +193,11 @@ def _gaps_ms(encoded: str) -> Floats:
     return gaps
 
 
-def _one_worker(stalled: Counter[int], streamed: dict[int, int]) -> int | None:
+def _one_worker(count: int, stalled: dict[int, int], streamed: dict[int, int]) -> int | None:
     """The worker that has all the stalls, where there are others and chance would not have it so."""
-    if len(stalled) != 1 or len(streamed) < 2:
+    if len(streamed) < 2 or count not in stalled.values():
         return None
-    (worker, count), *_ = stalled.items()
+    (worker,) = stalled
     return worker if (streamed[worker] / sum(streamed.values())) ** count < CHANCE else None
 
 
@@ -174,37 +207,49 @@ def _moments(run: Run, phases: Phases, found: Stalls) -> tuple[Floats, list[dict
     probably = (found.low + found.high) / 2
     known = np.flatnonzero(found.known)
     order = known[np.argsort(found.high[known], kind="stable")]
-    workers = column(run.rows, "worker")
-    first, last = column(run.rows, "first_token_time"), _last_token(run.rows)
-    moments = []
+    together = []
     while len(order):
         until = float(found.high[order[0]])
         members = order[found.low[order] <= until]
         order = order[found.low[order] > until]
-        if len(members) < SEVERAL:
-            continue
-        gaps = found.gap_ms[members]
-        at = (float(found.low[members].max()) + until) / 2
-        probably[members] = at
-        streaming = (first <= until - gaps.min() / 1e3) & (last >= until)
-        stalled = set(workers[found.index[members]].astype(int).tolist())
-        others = int((streaming & ~np.isin(workers, list(stalled))).sum())
-        moments.append(
-            {
-                "at_s": at - phases.start,
-                "requests": len(members),
-                "streaming": int(streaming.sum()),
-                "workers": sorted(stalled),
-                "longest_ms": float(gaps.max()),
-                "median_ms": float(np.median(gaps)),
-                "suspect": _suspect(len(members), int(streaming.sum()), len(stalled), others),
-            }
-        )
-    return probably, sorted(moments, key=lambda moment: -moment["requests"])
+        if len(members) >= SEVERAL:
+            probably[members] = (float(found.low[members].max()) + until) / 2
+            together.append(members)
+    largest = sorted(together, key=len, reverse=True)[:MOST_MOMENTS]
+    return probably, [_moment(run, phases, found, members, float(probably[members[0]])) for members in largest]
 
 
-def _suspect(stalled: int, streaming: int, workers: int, on_others: int) -> str | None:
-    """`worker`: those of one worker stood still, while others' went on; `server`: at least half of all did."""
-    if workers == 1 and on_others >= SEVERAL:
-        return "worker"
-    return "server" if stalled * 2 >= streaming else None
+def _moment(run: Run, phases: Phases, found: Stalls, members: npt.NDArray[np.int64], at: float) -> dict[str, Any]:
+    """What is said of stalls that may all have ended at one instant."""
+    workers, gaps = column(run.rows, "worker"), found.gap_ms[members]
+    until = float(found.high[members].min())
+    streaming = (column(run.rows, "first_token_time") <= until - gaps.min() / 1e3) & (_last_token(run.rows) >= until)
+    streaming[found.index[members]] = True  # whatever rounding makes of a stall just before the last token
+    # Of some it is known that they stood still, but not when: it may have been now.
+    unsure = ~found.known & (found.low <= until) & (found.high >= found.low[members].max())
+    perhaps = streaming & np.isin(np.arange(len(streaming)), found.index[unsure])
+    went_on = streaming & ~perhaps
+    went_on[found.index[members]] = False
+    stood = workers[found.index[members]]
+    return {
+        "at_s": at - phases.start,
+        "requests": len(members),
+        "streaming": int(streaming.sum()),
+        "workers": sorted(_by_worker(stood)),
+        "longest_ms": float(gaps.max()),
+        "median_ms": float(np.median(gaps)),
+        "suspect": _suspect(stood, workers[went_on], workers[perhaps]),
+    }
+
+
+def _suspect(stood: Floats, went_on: Floats, perhaps: Floats) -> str | None:
+    """By the workers of what stood still, of what went on, and of what may have done either. `worker`: those of one
+    worker stood still, while others' went on; `server`: at least half of all did; `unknown`: at least half may have.
+    """
+    if len(np.unique(stood)) == 1 and not np.isnan(stood[0]):
+        others, unsure = (int((~np.isnan(these) & (these != stood[0])).sum()) for these in (went_on, perhaps))
+        if others >= max(SEVERAL, unsure):
+            return "worker"
+    if len(stood) >= len(went_on) + len(perhaps):
+        return "server"
+    return "unknown" if len(stood) + len(perhaps) >= len(went_on) else None

@@ -39,7 +39,7 @@ from tokenswarm.results import (
 )
 from tokenswarm.results.cohort import Cohort, Rows, ended_as
 from tokenswarm.results.distribution import Distribution
-from tokenswarm.results.flow import Flow, Flows, column
+from tokenswarm.results.flow import Flow, Flows, Instants, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
 from tokenswarm.results.read import Run
 
@@ -53,6 +53,7 @@ OF_TOKENS: Final = (
     *("token_source", "user_class", "output_tokens", "input_tokens", "cached_tokens", "prefix_tokens"),
     *("asked_output_tokens", "asked_input_tokens", "output_chars"),
 )
+OF_ERRORS: Final = ("error_class", "error", "start_time", "end_time", "http_status")
 OF_THE_SERVER: Final = ("server_total_ms", "server_load_ms", "server_prompt_ms", "server_decode_ms")
 EXAMPLES: Final = 3
 
@@ -98,7 +99,7 @@ def summarise(run: Run) -> dict[str, Any]:
     if phases.note:
         defects.append(phases.note)
     summary["windows"] = _windows(run, phases, due, flows, summary)
-    summary["requests"]["unaccounted"] = evidence.unaccounted(run)
+    summary["requests"]["unaccounted"] = flows.unaccounted
     judged = verdict.judge(evidence.collect(run, phases, cohort, summary), _measured_metrics(summary))
     summary["verdict"] = msgspec.json.decode(msgspec.json.encode(judged))
     return summary
@@ -142,16 +143,17 @@ def throughput(run: Run, phases: Phases, cohort: Rows, flows: Flows) -> dict[str
     """Rates over the windows. Requests and the inputs they embedded count when they ended, tokens when their chunks
     arrived; edge seconds of a window count in proportion."""
     seconds = phases.seconds
-    ended_ok = phases.contain(column(run.rows, "end_time")) & (run.rows["status"] == "ok").to_numpy()
-    inputs = run.rows["inputs"][ended_ok]
+    ended_ok, _ = _inside(flows.succeeded, phases)
+    told, inputs = _inside(flows.inputs, phases)
+    sent, _ = _inside(flows.sent, phases)
     output, into = flows.output_tokens, flows.input_tokens
     rates: dict[str, Any] = {
         "seconds": seconds,
-        "requests_per_s": float(ended_ok.sum()) / seconds,
+        "requests_per_s": ended_ok / seconds,
         "asked_per_s": None,
         "due_per_s": len(cohort) / seconds,
-        "sent_per_s": float(phases.contain(flow.sent_times(run.rows)).sum()) / seconds,
-        "inputs_per_s": float(inputs.sum()) / seconds if inputs.notna().any() else None,
+        "sent_per_s": sent / seconds,
+        "inputs_per_s": inputs / seconds if told else None,
         "output_tokens_per_s": _rate(output, phases),
         "input_tokens_per_s": _rate(into, phases),
         "total_tokens_per_s": None,
@@ -185,7 +187,7 @@ def concurrency(run: Run, phases: Phases, flows: Flows) -> dict[str, Any]:
     mean, source = None, None
     if spans is not None:
         mean, source = sum(spans.between(w.start, w.end) for w in phases.windows) / phases.seconds, "rows"
-    if evidence.unaccounted(run) and (gauge := _gauge(run, phases, "in_flight")) is not None:
+    if flows.unaccounted and (gauge := _gauge(run, phases, "in_flight")) is not None:
         mean, source = gauge, "intervals"
     return {
         "arrivals": run.info.load.arrivals,
@@ -203,6 +205,12 @@ def _rate(amounts: Flow | None, phases: Phases) -> float | None:
     if amounts is None:
         return None
     return sum(amounts.between(window.start, window.end) for window in phases.windows) / phases.seconds
+
+
+def _inside(instants: Instants, phases: Phases) -> tuple[int, float]:
+    """How many are in the windows, and the sum of their amounts."""
+    found = [instants.between(window.start, window.end) for window in phases.windows]
+    return sum(count for count, _ in found), sum(amount for _, amount in found)
 
 
 def _peak(tokens: Flow, phases: Phases) -> dict[str, Any]:
@@ -291,7 +299,7 @@ def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
     """Errors by class, over all rows, the most frequent first, with their share of those whose users stayed; seconds
     since the run's start."""
     stayed = int((run.rows["status"] != "cancelled").sum())
-    rows = run.rows[run.rows["error_class"] != ""]
+    rows = run.rows.loc[run.rows["error_class"] != "", list(OF_ERRORS)]
     in_cohort = cohort["error_class"].value_counts()
     found = []
     for name, count in rows["error_class"].value_counts().items():

@@ -57,7 +57,7 @@ class Surroundings:
             "started_nearby": _until(self._starts, start + NEARBY_S) - _before(self._starts, start - NEARBY_S) - 1,
             "cpu_percent": _highest(lines, "cpu_percent"),
             "loop_lag_ms": _highest(lines, "loop_lag_ms"),
-            "ring_full": bool((column(lines, "ring_full_ms") > 0).any()),
+            "ring_full": None if (full := _highest(lines, "ring_full_ms")) is None else full > 0,
             "gpu_percent": self._gpu_percent(start, until),
             "server_waiting": self._waiting(start),
         }
@@ -71,20 +71,19 @@ class Surroundings:
         return float(inside.mean()) if len(inside) else None
 
     def _waiting(self, at: float) -> int | None:
-        """Over all servers, by the last page of each; None where none came lately."""
+        """Over all servers, by the last page of each; None where one's did not come lately."""
         known = [value for times, values in self._queues if (value := _last(times, values, at)) is not None]
-        return round(sum(known)) if known else None
+        return round(sum(known)) if known and len(known) == len(self._queues) else None
 
 
 def _in_flight(run: Run, phases: Phases) -> dict[float, tuple[Floats, Floats]]:
     """By worker, in order, when requests were sent, and when those ended; one without an end lasts to the run's."""
     sent, ends, workers = flow.sent_times(run.rows), column(run.rows, "end_time"), column(run.rows, "worker")
-    ends = np.where(np.isnan(ends), phases.end, ends)
-    found = {}
-    for worker in np.unique(workers[~np.isnan(workers)]).tolist():
-        mine = (workers == worker) & ~np.isnan(sent)
-        found[worker] = np.sort(sent[mine], kind="stable"), np.sort(ends[mine], kind="stable")
-    return found
+    use = ~(np.isnan(sent) | np.isnan(workers))
+    sent, ends, workers = sent[use], np.where(np.isnan(ends), phases.end, ends)[use], workers[use]
+    numbers, counts = np.unique(workers, return_counts=True)
+    parts = (np.split(times[np.lexsort((times, workers))], np.cumsum(counts)[:-1]) for times in (sent, ends))
+    return dict(zip(numbers.tolist(), zip(*parts, strict=True), strict=True)) if len(numbers) else {}
 
 
 def _before(times: Floats, at: float) -> int:

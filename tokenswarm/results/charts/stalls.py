@@ -9,7 +9,7 @@ import numpy as np
 from tokenswarm.results.charts.axes import WORKER_COLOURS, Figure, rounded, stacked, time_bins
 from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
-from tokenswarm.results.wording import on_chart
+from tokenswarm.results.wording import UNKNOWN, on_chart
 
 SURE_S: Final = 1.2
 """A moment that is known less well has a line of what it may have been."""
@@ -25,10 +25,11 @@ def over_time(stalls: list[dict[str, Any]], phases: Phases, say: Language) -> Fi
     edges = edges - phases.start
     width = float(edges[1] - edges[0])
     bars, points = [], []
-    workers = sorted({stall["worker"] for stall in stalls})
+    workers = sorted({stall["worker"] for stall in stalls}, key=lambda worker: (worker is None, worker))
     for index, worker in enumerate(workers):
         mine = [stall for stall in stalls if stall["worker"] == worker]
-        look: Figure = {"name": say("worker {worker}", worker=worker), "legendgroup": str(worker)}
+        name = say("worker {worker}", worker=UNKNOWN if worker is None else worker)
+        look: Figure = {"name": name, "legendgroup": str(worker)}
         colour = WORKER_COLOURS[index % len(WORKER_COLOURS)]
         at = np.array([stall["at_s"] for stall in mine])
         counts, _ = np.histogram(np.clip(at, edges[0], edges[-1]), edges)

@@ -25,7 +25,9 @@ def server(material: Material) -> str:
         heads.append(escape(plain(f"{kind}, {name}", 60)) if name else say("all together"))
     heads.append(say("measured from here"))
     gone = sum(one["unanswered"] for one in found["sources"])
-    note = say("From the server's own page, between the pages nearest to the window's edges; ours of the same seconds.")
+    note = say(
+        "From the server's own page, between the last pages before the window's edges; ours of the same seconds."
+    )
     missed = "" if not gone else " " + say("{n} times in the run the page did not answer.", n=count(gone))
     return section(say("The server's own figures"), table(heads, rows), note=note + missed)
 

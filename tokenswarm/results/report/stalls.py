@@ -45,7 +45,7 @@ def _sentences(found: dict[str, Any], say: Language) -> Iterator[str]:
         )  # fmt: skip
     if found["silent"]:
         yield say(
-            "{count} more fell silent and never went on: their requests failed, or were given up or cut.",
+            "{count} fell silent and never went on: their requests failed, or were given up or cut.",
             count=count(found["silent"]),
         )
     if (worker := found["one_worker"]) is not None:
@@ -61,7 +61,8 @@ def _moments(moments: list[dict[str, Any]], say: Language) -> str:
     why = {
         "server": say("At least half of all replies at once: the server paused, or what all share on the way to it."),
         "worker": say("Those of one worker, while others' went on: look at its host, and its way to the server."),
-        None: say("Some of many, while others went on: requests that the server put off."),
+        "unknown": say("Others stood still too, but it is not known when: whose fault it was cannot be told."),
+        None: say("Some of many, while others went on: requests that the server put off, most likely."),
     }
     lines = [
         say(

@@ -173,6 +173,7 @@ def _part(
     summary = {
         "latency": summarise.latencies(rows),
         "concurrency": flying,
+        "requests": {"unaccounted": flows.unaccounted},
         "client": client.figures(run, alone, rows, defects),
     }
     judged = goals.objectives(run, rows, defects)

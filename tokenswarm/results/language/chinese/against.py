@@ -47,7 +47,7 @@ TEXTS: Final = {
     "{host} (client, with GPUs)": "{host}（客户端，带 GPU）",
     # The server's own page
     "The server's own figures": "服务端自报的数字",
-    "From the server's own page, between the pages nearest to the window's edges; ours of the same seconds.": "取自服务端的指标页，区间为最接近窗口两端的两次采集；客户端数字取同一段时间。",
+    "From the server's own page, between the last pages before the window's edges; ours of the same seconds.": "取自服务端的指标页，区间取窗口两端之前各自的最后一次采集；客户端数字取同一段时间。",
     "{n} times in the run the page did not answer.": "运行中指标页有 {n} 次没有应答。",
     "measured from here": "客户端测得",
     "all together": "合计",

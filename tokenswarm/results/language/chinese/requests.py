@@ -44,8 +44,8 @@ TEXTS: Final = {
         "没有回复停顿。最长间隔为 {longest} s，属于 {id}。",
     "{requests} of {streamed} streamed replies stood still ({share}), for {longest} s at most: {id}.":
         "{streamed} 个流式回复中有 {requests} 个停顿（{share}），最长 {longest} s：{id}。",
-    "{count} more fell silent and never went on: their requests failed, or were given up or cut.":
-        "另有 {count} 个中途沉默，再未继续：这些请求失败、被放弃或被截断。",
+    "{count} fell silent and never went on: their requests failed, or were given up or cut.":
+        "有 {count} 个中途沉默，再未继续：这些请求失败、被放弃或被截断。",
     "All of them are worker {worker}'s, which chance would hardly bring about: look at its host, and at the "
     "network between it and the server.":
         "它们全部属于 worker {worker}，几乎不可能出于偶然：请检查其主机及其与服务端之间的网络。",
@@ -57,8 +57,10 @@ TEXTS: Final = {
         "至少一半的回复同时停顿：服务端，或通往它的共同路径，暂停了。",
     "Those of one worker, while others' went on: look at its host, and its way to the server.":
         "仅一个 worker 的回复停顿，其他仍在继续：请检查其主机及其到服务端的路径。",
-    "Some of many, while others went on: requests that the server put off.":
-        "许多回复中的一部分停顿，其他仍在继续：服务端推迟了这些请求。",
+    "Some of many, while others went on: requests that the server put off, most likely.":
+        "许多回复中的一部分停顿，其他仍在继续：很可能是服务端推迟了这些请求。",
+    "Others stood still too, but it is not known when: whose fault it was cannot be told.":
+        "另有回复也曾停顿，但时刻不明：无法判断问题出在哪一方。",
     "When each stall ended, and how long it was": "每次停顿的结束时刻及其长度",
     "When each of the {count} longest stalls ended, and how long it was":
         "最长的 {count} 次停顿各自的结束时刻及其长度",
