@@ -199,7 +199,7 @@ def _rows(stretch: Stretch, size: Size) -> Iterator[bytes]:
         record.start_time, record.intended_time, record.first_token_time, record.end_time = (
             None if time is None else T0 + time for time in times
         )
-    text = re.sub(r"\b179525\d{4}(?=\.\d{6})", "%d", csv_rows(stretch.records))
+    text = re.sub(r"\b1795\d{6}(?=\.\d{6})", "%d", csv_rows(stretch.records))
     there = ~np.isnan(numbers)
     shift = np.array([len(stretch.records), len(stretch.records), *[size.stretch_s] * 4])
     for number in range(size.stretches):

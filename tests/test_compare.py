@@ -252,7 +252,9 @@ CHANGED: dict[str, dict[str, Any]] = {
     "Other transports: fast against portable.": {"target": TARGET | {"transport": "portable"}},
     "Other seeds, so other prompts: 0 against 7.": {"seed": 7},
     "Other user classes: ChatUser against Other (thinks).": {"user_classes": [{"name": "Other", "think_time": True}]},
-    "Other option dataset: unknown or not set against x.jsonl.": {"options": {"dataset": "x.jsonl", "label": "new"}},
+    "Other option dataset: unknown or not set against x.jsonl.": {
+        "options": {"dataset": "x.jsonl", "label": "new", "lang": "zh"}
+    },
     "Other versions of tokenswarm: 0.1.0 against 0.2.0.": {"suite": {"tokenswarm": "0.2.0"}},
     "b: Worker 1 was lost.": {"problems": ["Worker 1 was lost."]},
 }
@@ -265,7 +267,7 @@ def test_what_differs_beside_what_was_meant_to_is_warned_of(tmp_path: Path, know
     (path / "run.json").write_text(json.dumps(described))
     text = warned(against(known, path))
     assert said in text
-    assert "Other option label" not in text
+    assert "Other option label" not in text and "Other option lang" not in text
 
 
 def test_another_load_another_model_and_other_lengths_are_warned_of(tmp_path: Path, known: Observed) -> None:

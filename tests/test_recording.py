@@ -10,6 +10,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -283,6 +284,12 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
     assert directory.write_json("run.json", {"a": 2}) is None
     assert (tmp_path / "run.json").read_text().split() == ["{", '"a":', "2", "}"]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_half_a_character_does_not_make_json_that_nobody_can_read(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert directory.write_json("run.json", {"command": ["caf\udce9", "服务器"]}) is None
+    assert msgspec.json.decode((tmp_path / "run.json").read_bytes()) == {"command": ["caf?", "服务器"]}
 
 
 def test_the_live_line_is_about_the_last_seconds() -> None:

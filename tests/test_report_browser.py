@@ -133,7 +133,9 @@ def test_hostile_text_is_there_to_be_read(opened: Opened) -> None:
     shown = opened.ask("() => document.querySelector('main').textContent")
     for text in (hostile.SCRIPT, hostile.LINK, hostile.EMOJI):
         assert text in shown
-    assert not set(shown) & {"\x1b", "\x07", "\x00", "\u202e", "\ud800"}, "no controls, none that turn text around"
+    assert not set(shown) & {"\x1b", "\x07", "\x00", "\u2028", "\u202e", "\ud800"}, (
+        "no controls, none that turn text around"
+    )
     assert len(shown) < 400_000, "a megabyte of error is cut"
 
 

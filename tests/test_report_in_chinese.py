@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import run_directory_maker as maker
 
-from tokenswarm.results import read, report, summarise
+from tokenswarm.results import phases, read, report, summarise
 from tokenswarm.results.language import LANGUAGES
-from tokenswarm.results.report.definitions import DEFINITIONS
+from tokenswarm.results.report import contents
+from tokenswarm.results.report.definitions import DEFINITIONS, linked
+from tokenswarm.results.report.material import Material
 
 NAMES = frozenset(
     re.findall(
@@ -164,6 +166,14 @@ def test_each_definition_is_one_click_away_from_the_table_that_has_the_figure(na
         assert re.search(rf'<th scope="row"><a class="term" href="#def-{anchor}">', text), anchor
     for place in (r"<figcaption>[^<]*", r'<div class="name">'):
         assert re.search(place + '<a class="term" href="#def-ttft">TTFT</a>', text), place
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_nothing_of_what_was_run_is_taken_for_the_name_of_a_figure(name: str, tmp_path: Path) -> None:
+    """Chinese has no spaces between words: the name of a figure may stand inside another word."""
+    run, say = read.load(rich(tmp_path / "run")), LANGUAGES[name]
+    facts = contents.details(Material(run, phases.find(run), summarise.summarise(run), say))
+    assert "<dt>" in facts and linked(facts, say) == facts
 
 
 def test_the_run_end_and_the_command_line_choose_the_language(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from test_results_stalls import replies, with_gaps
 
 from tokenswarm import histogram
 from tokenswarm.results import phases, read, summarise
-from tokenswarm.results.charts import spreads, timeline
+from tokenswarm.results.charts import spreads, stalls, timeline
 from tokenswarm.results.language import ENGLISH
 from tokenswarm.results.report import contents
 from tokenswarm.results.report.material import Material
@@ -161,6 +161,19 @@ def test_a_pause_of_the_server_is_told_and_drawn(tmp_path: Path) -> None:
     assert (still["base"], still["x"]) == (approx([18.0] * 6, abs=1e-3), approx([1.5] * 6))
 
 
+def test_each_worker_with_stalls_has_a_colour_of_its_own_or_is_one_of_the_others(tmp_path: Path) -> None:
+    of_workers = [*range(12), *range(7)]  # the first seven have two each
+    ends = {"from_s": 20.0, "to_s": 20.5, "at_s": 20.2, "gap_ms": 1500.0}
+    each = [{"worker": worker, "id": f"r{index}", **ends} for index, worker in enumerate(of_workers)]
+    run = read.load(maker.write(tmp_path, maker.closed_loop(users=1)))
+    chart = stalls.over_time(each, phases.find(run), ENGLISH)
+    assert chart is not None
+    bars = [trace for trace in chart["data"] if trace["type"] == "bar"]
+    named = [f"worker {worker}" for worker in range(7)]
+    assert [(bar["name"], sum(bar["y"])) for bar in bars] == [*((name, 2) for name in named), ("other workers", 5)]
+    assert len({bar["marker"]["color"] for bar in bars}) == 8
+
+
 def test_no_stall_is_one_sentence_and_no_chart(tmp_path: Path) -> None:
     text, charts = rendered(tmp_path, replies([16, 24, 32]))
     assert "No reply stood still. The longest gap was 0.045 s, of r0." in text.text
@@ -190,9 +203,11 @@ def test_a_worker_that_stands_out_is_told_with_its_host(tmp_path: Path) -> None:
     assert said in text.text
 
 
-def test_workers_that_are_alike_are_said_to_be(tmp_path: Path) -> None:
-    text, _ = rendered(tmp_path, maker.closed_loop(users=4, seconds=60))
-    assert "No worker's median TTFT or TPOT is another than that of the others." in text.text
+def test_workers_that_are_alike_are_said_to_be_where_there_is_enough_to_tell(tmp_path: Path) -> None:
+    text, _ = rendered(tmp_path / "many", maker.closed_loop(users=4, seconds=60))
+    assert "No worker stands out by its median TTFT or TPOT." in text.text
+    text, _ = rendered(tmp_path / "few", maker.closed_loop(users=2, seconds=60, e2e=5.0))
+    assert "Too few requests of each worker to tell them apart." in text.text
 
 
 def test_user_classes_and_turns_are_drawn_side_by_side(tmp_path: Path) -> None:

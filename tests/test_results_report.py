@@ -18,7 +18,8 @@ from tokenswarm.results import console, page, phases, read, report, wording
 from tokenswarm.results.__main__ import main
 from tokenswarm.results.charts import load as load_chart
 from tokenswarm.results.charts.axes import time_bins
-from tokenswarm.results.charts.thinning import MOST_OF_A_CHART, extremes_kept, fitting
+from tokenswarm.results.charts.thinning import MOST_OF_A_CHART, extremes_kept, fitting, running_percentiles
+from tokenswarm.results.language import ENGLISH
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x1b]0;title\x07 =cmd 服务器忙"
 
@@ -291,6 +292,13 @@ def test_phases_are_shaded_on_the_charts(tmp_path: Path) -> None:
     assert chart is not None
     assert [label["text"] for label in chart["layout"]["annotations"]] == ["ramp", "steady"]
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0, 12, 60]
+
+
+def test_no_line_of_percentiles_is_drawn_over_a_time_with_too_few_requests() -> None:
+    x = np.concatenate([np.linspace(0, 100, 300), np.linspace(100, 200, 10), np.linspace(200, 300, 300)])
+    median, p95 = running_percentiles(x, np.ones(len(x)), ENGLISH)
+    assert median["y"] == p95["y"] == [1, 1, None, None, 1, 1]
+    assert running_percentiles(x[:150], np.ones(150), ENGLISH) == []
 
 
 def test_a_chart_stays_small_and_shows_its_gaps_and_extremes() -> None:

@@ -89,6 +89,15 @@ def test_many_gpus_are_a_mean_and_a_band(tmp_path: Path) -> None:
     assert found["lowest to highest"]["y"][:2] == [700, 100]
 
 
+def test_many_machines_are_a_mean_and_a_band_of_machines(tmp_path: Path) -> None:
+    hosts = {f"client-{number}": number / 10 for number in range(1, 6)}
+    more = (f"{T0 + at},{host},host,cpu_busy_ratio,{busy},,\n" for at in range(60) for host, busy in hosts.items())
+    found = row(chart(made(tmp_path, 1, *more)), "CPU of the machines")
+    assert set(found) == {"lowest to highest", "mean of 5 machines"}
+    assert (found["mean of 5 machines"]["y"][0], found["lowest to highest"]["y"][0]) == (30, 50)
+    assert len(found["mean of 5 machines"]["x"]) == 60, "a sample a second of each is a point a second"
+
+
 def test_a_line_is_broken_where_nothing_was_told(tmp_path: Path) -> None:
     directory = made(tmp_path, 1)
     lines = (directory / "hardware.csv").read_text().splitlines(keepends=True)

@@ -180,12 +180,14 @@ def test_a_signal_and_a_task_that_quits_are_told_apart(tmp_path: Path, quick_sim
 def test_an_interrupt_does_not_cost_the_report_and_a_second_one_does_without(
     tmp_path: Path, quick_simulator: Running, times: int
 ) -> None:
-    with locust(tmp_path, "--headless", "--host", quick_simulator.url, "-u", "1", "--requests", "5") as run:
+    load = ("-u", "1", "--requests", "5", "--fail-on", "errors")
+    with locust(tmp_path, "--headless", "--host", quick_simulator.url, *load) as run:
         run.until(lambda: (run.run_dir / "run.json").exists() and run.json("run.json").get("end"))
         for said in ("once more: without it", "No report is waited for")[:times]:
             os.killpg(run.process.pid, signal.SIGINT)
             run.until(lambda said=said: said in run.output)
-        run.wait()
+        code = run.wait()
     assert "Traceback" not in run.output
+    assert code == (0 if times == 1 else 3), "without a report nobody can say that --fail-on has nothing to fail on"
     assert (run.run_dir / "report.html").exists() == (times == 1)
     assert (f"tokenswarm report {run.run_dir}" in run.output) == (times == 2)

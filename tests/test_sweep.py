@@ -217,7 +217,7 @@ def test_runs_of_different_models_are_curves_of_their_own(steps: Path, tmp_path:
 
 def test_what_only_says_how_much_load_does_not_part_runs(tmp_path: Path) -> None:
     one = stepped(tmp_path / "one", (4,), options={"steps": "4", "label": "x", "seed": 1})
-    other = stepped(tmp_path / "other", (8,), options={"run_dir": "y", "requests": 100, "seed": 2})
+    other = stepped(tmp_path / "other", (8,), options={"run_dir": "y", "requests": 100, "seed": 2, "lang": "zh"})
     assert len(sweep([one, other]).curves) == 1
     longer = stepped(tmp_path / "longer", (8,), options={"output_tokens": 500})
     assert [one.name for one in sweep([one, longer]).curves] == ["output_tokens=–", "output_tokens=500"]

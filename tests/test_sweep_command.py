@@ -21,6 +21,7 @@ from stepped_runs import stepped
 from test_documentation import EXAMPLE_RUN, blocks, commands, options_in
 from test_results_report import HOSTILE, Elements
 
+from tokenswarm.results.console import WIDTH, width
 from tokenswarm.results.language import LANGUAGES
 from tokenswarm.results.sweep import command
 
@@ -187,6 +188,14 @@ def test_the_page_shows_hostile_text_as_text_and_asks_for_nothing(
     assert charts and names and not [name for name in names if "<" in name]
     assert LANGUAGES[language]("SIMULATOR") in found.text
     assert len(text.encode()) < 8_000_000
+
+
+def test_in_chinese_lines_fit_a_terminal(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two columns a character."""
+    assert command.main(["ill", "one", "--no-html", "--lang", "zh"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    sentences = [line for line in lines if "。" in line or ("，" in line and not line.endswith(("有效", "无效")))]
+    assert sentences and max(map(width, sentences)) <= WIDTH
 
 
 @pytest.mark.slow

@@ -102,8 +102,8 @@ class RunDirectory:
         part = self.path / f".{name}.part"
         try:
             data = msgspec.json.encode(value)
-        except UnicodeEncodeError:  # half a character, say from a command line in another encoding: written as \udcff
-            data = json.dumps(msgspec.to_builtins(value)).encode()
+        except UnicodeEncodeError:  # half a character, say from a command line in another encoding: no reader takes it
+            data = json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode("utf-8", "replace")
         try:
             part.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
             os.replace(part, self.path / name)

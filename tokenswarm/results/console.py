@@ -90,9 +90,9 @@ def _verdict(summary: dict[str, Any], say: Language) -> list[str]:
     for reason in verdict["reasons"]:
         text, advice = in_words(reason, say)
         told = say("{said}. {why}", said=plain(text), why=plain(advice))
-        lines += _wrapped(told, _margin(say(reason["level"])))
+        lines += wrapped(told, _margin(say(reason["level"])))
     for defect in summary["defects"]:
-        lines += _wrapped(plain(say.again(defect)), _margin(say("defect")))
+        lines += wrapped(plain(say.again(defect)), _margin(say("defect")))
     return lines
 
 
@@ -101,7 +101,7 @@ def _capacity(summary: dict[str, Any], say: Language) -> list[str]:
     if not found:
         return []
     searched = msgspec.convert(found, capacity.Capacity)
-    lines = _wrapped(capacity.in_words(searched, say), say("Capacity: ")) + aligned(capacity.table(searched, say))
+    lines = wrapped(capacity.in_words(searched, say), say("Capacity: ")) + aligned(capacity.table(searched, say))
     if not searched.headline:
         return lines
     if searched.passed:
@@ -193,9 +193,9 @@ def _throughput(summary: dict[str, Any], say: Language) -> list[str]:
         lines.append(told)
     tokens = summary["tokens"]
     if tokens["prompts"]:
-        lines += _wrapped(wording.prompts(tokens["prompts"], say), say("Prompts: "))
+        lines += wrapped(wording.prompts(tokens["prompts"], say), say("Prompts: "))
     if tokens["prefixes"]:
-        lines += _wrapped(wording.prefixes(tokens["prefixes"], say), say("Prefixes: "))
+        lines += wrapped(wording.prefixes(tokens["prefixes"], say), say("Prefixes: "))
     return lines
 
 
@@ -212,13 +212,13 @@ def _energy(summary: dict[str, Any], say: Language) -> list[str]:
         told = [say("{joules} J per output token", joules=number(per_token))]
         told += [] if net is None else [say("{joules} J net of idle", joules=number(net))]
         text = "; ".join([*told, say("{watts} W on average", watts=number(used["watts"]))])
-    return _wrapped(text, say("Energy (GPU boards only, GPUs: {n}): ", n=cards))
+    return wrapped(text, say("Energy (GPU boards only, GPUs: {n}): ", n=cards))
 
 
 def _errors(summary: dict[str, Any], say: Language) -> list[str]:
     if not summary["errors"]:
         return []
-    rows = [[say("Errors of the whole run"), say("count"), say("share"), ""]]
+    rows = [[say("Errors of the whole run"), say("requests"), say("share"), ""]]
     lines = aligned(
         rows + [[plain(e["class"], 40), count(e["count"]), share(e["share"]), ""] for e in summary["errors"]]
     )
@@ -236,7 +236,8 @@ def _margin(word: str) -> str:
 _PIECE: Final = re.compile(r" *(?:[\u2e80-\uffef]|[^ \u2e80-\uffef]+)[，。；：、）]*")
 
 
-def _wrapped(text: str, head: str) -> list[str]:
+def wrapped(text: str, head: str) -> list[str]:
+    """Lines of no more than WIDTH columns, `head` before the first and as much room before the others."""
     lines, line = [], ""
     for piece in _PIECE.findall(text):
         if line and width(line) + width(piece) > WIDTH - width(head):

@@ -56,8 +56,9 @@ ERROR_CLASSES: Final = {
     "client": "could not be sent as it is",
 }
 
-# C0 and C1 controls, and the marks that turn the direction of text round: neither may reach a terminal from a server.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
+# C0 and C1 controls, ends of lines, and the marks that turn the direction of text round: none may reach a terminal from
+# a server.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
 

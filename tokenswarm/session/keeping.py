@@ -273,13 +273,13 @@ class Keeping:
             )
         except gevent.GreenletExit:
             _log.warning("No report was written. What was measured is safe; for its report: %s", again)
+            self._unjudged(book)
             raise
         if done.returncode:
             _log.error(
                 "No report was written: %s\nWhat was measured is safe; try again: %s", done.stderr.strip(), again
             )
-            if book.options.fail_on:
-                self._worst_exit = EXIT_GOAL_MISSED
+            self._unjudged(book)
             return
         summary = _summary(book.path)
         verdict = summary.get("verdict")
@@ -297,6 +297,11 @@ class Keeping:
         if failed.get(book.options.fail_on or ""):
             missed = f" and its goals {_GOALS[goals.get('attained')]}" if book.options.fail_on == "slo" else ""
             _log.error("--fail-on %s: the run is %s, with %d errors%s", book.options.fail_on, level, errors, missed)
+            self._worst_exit = EXIT_GOAL_MISSED
+
+    def _unjudged(self, book: Book) -> None:
+        """Nobody knows whether it would have failed on what it was to fail on: that is no success."""
+        if book.options.fail_on:
             self._worst_exit = EXIT_GOAL_MISSED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 import numpy as np
@@ -25,18 +26,30 @@ def over_time(stalls: list[dict[str, Any]], phases: Phases, say: Language) -> Fi
     edges = edges - phases.start
     width = float(edges[1] - edges[0])
     bars, points = [], []
-    workers = sorted({stall["worker"] for stall in stalls}, key=lambda worker: (worker is None, worker))
-    for index, worker in enumerate(workers):
-        mine = [stall for stall in stalls if stall["worker"] == worker]
-        name = say("worker {worker}", worker=UNKNOWN if worker is None else worker)
-        look: Figure = {"name": name, "legendgroup": str(worker)}
-        colour = WORKER_COLOURS[index % len(WORKER_COLOURS)]
+    groups = _by_worker(stalls, say)
+    for index, (name, mine) in enumerate(groups):
+        look: Figure = {"name": name, "legendgroup": name}
+        colour = WORKER_COLOURS[index]
         at = np.array([stall["at_s"] for stall in mine])
         counts, _ = np.histogram(np.clip(at, edges[0], edges[-1]), edges)
         bar = {"type": "bar", "x": rounded(edges[:-1]), "y": counts.tolist(), "width": width, "offset": 0}
-        bars.append(look | bar | {"marker": {"color": colour}, "showlegend": len(workers) > 1})
+        bars.append(look | bar | {"marker": {"color": colour}, "showlegend": len(groups) > 1})
         points.append(look | _points(mine, at, colour))
     return stacked([(say("stalls per {s} s", s=f"{width:g}"), bars), (say("length, s"), points)], phases, say)
+
+
+def _by_worker(stalls: list[dict[str, Any]], say: Language) -> list[tuple[str, list[dict[str, Any]]]]:
+    """As many groups as there are colours: where workers are more, those with the most stalls, and all others."""
+    counts = Counter(stall["worker"] for stall in stalls)
+    alone = len(counts) if len(counts) <= len(WORKER_COLOURS) else len(WORKER_COLOURS) - 1
+    named = sorted((worker for worker, _ in counts.most_common(alone)), key=lambda worker: (worker is None, worker))
+    groups = []
+    for worker in named:
+        name = say("worker {worker}", worker=UNKNOWN if worker is None else worker)
+        groups.append((name, [stall for stall in stalls if stall["worker"] == worker]))
+    if len(named) < len(counts):
+        groups.append((say("other workers"), [stall for stall in stalls if stall["worker"] not in named]))
+    return groups
 
 
 def _points(stalls: list[dict[str, Any]], at: np.ndarray, colour: str) -> Figure:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm.results.charts.axes import ORANGE, TEAL, Figure, rounded
-from tokenswarm.results.distribution import Floats
+from tokenswarm.results.distribution import NEEDED, Floats
 from tokenswarm.results.language import Language
 
 MOST_POINTS: Final = 4000
@@ -62,23 +62,25 @@ def spread_out(values: Floats) -> bool:
 
 
 def running_percentiles(x: Floats, y: Floats, say: Language) -> list[Figure]:
-    """Median and p95 of stretches of time that hold at least 72 requests each; none with fewer than two of them."""
+    """Median and p95 of stretches of time that hold at least 72 requests each, with a gap where one holds fewer; none
+    with fewer than two of them."""
     stretches = min(60, len(x) // 100)
     if stretches < 2:
         return []
     edges = np.linspace(x.min(), x.max() + 1e-9, stretches + 1)
     which = np.digitize(x, edges) - 1
-    found = []
+    found = np.full((2, stretches), np.nan)
     for index in range(stretches):
         inside = y[which == index]
-        if len(inside) >= 72:
-            middle = float(edges[index] + edges[index + 1]) / 2
-            found.append((middle, *(float(p) for p in np.percentile(inside, (50, 95)))))
-    if len(found) < 2:
+        if len(inside) >= NEEDED["p95"]:
+            found[:, index] = np.percentile(inside, (50, 95))
+    if np.isfinite(found[0]).sum() < 2:
         return []
-    table = np.array(found)
-    line = {"type": "scatter", "mode": "lines", "x": rounded(table[:, 0])}
+    line = {"type": "scatter", "mode": "lines", "x": rounded((edges[:-1] + edges[1:]) / 2)}
+    lines = (found[0], say("median"), TEAL), (found[1], "p95", ORANGE)
     return [
-        line | {"y": rounded(table[:, 1]), "name": say("median"), "line": {"color": TEAL, "width": 2}},
-        line | {"y": rounded(table[:, 2]), "name": "p95", "line": {"color": ORANGE, "width": 2}},
+        line
+        | {"y": [None if np.isnan(value) else value for value in rounded(values)]}
+        | {"name": name, "line": {"color": colour, "width": 2}}
+        for values, name, colour in lines
     ]

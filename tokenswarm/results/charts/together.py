@@ -199,7 +199,8 @@ def _hardware(run: Run, phases: Phases, clients: Sequence[str], say: Language) -
         }
         scale = hardware.SHOWN[metric].scale
         if len(devices) > EACH_BY_ITSELF:
-            yield Row(title, unit, _band(lines, scale, phases, len(devices), say))
+            name = say("mean of {n} machines" if samples is hosts else "mean of {n} GPUs", n=len(devices))
+            yield Row(title, unit, _band(lines, scale, phases, name, say))
         elif devices:
             traces = []
             for index, ((host, device), group) in enumerate(devices.items()):
@@ -218,29 +219,29 @@ def _role(name: str, host: str, has_gpus: bool, clients: Sequence[str], say: Lan
     return say("{host} (GPUs)", host=name) if has_gpus else name
 
 
-def _band(lines: pd.DataFrame, scale: float, phases: Phases, devices: int, say: Language) -> list[Figure]:
-    """Mean of all devices in each bin, and from the lowest to the highest of them."""
+def _band(lines: pd.DataFrame, scale: float, phases: Phases, name: str, say: Language) -> list[Figure]:
+    """Mean of all devices in each bin, called `name`, and from the lowest to the highest of them."""
     edges = time_bins(phases, MOST_BINS)
     if edges is None:
         return []
     values = lines["mean"].fillna(lines["value"]) * scale
     width = max(edges[1] - edges[0], float(np.ceil(_apart(lines))))
     which = ((column(lines, "time") - edges[0]) // width).astype(np.int64)
-    groups = (
-        values.groupby([which, pd.factorize(lines["device"])[0]]).mean().groupby(level=0).agg(["mean", "min", "max"])
-    )
+    device = lines.groupby(["host", "device"], observed=True).ngroup().to_numpy()  # `host` is a device of each machine
+    groups = values.groupby([which, device]).mean().groupby(level=0).agg(["mean", "min", "max"])
     x = rounded(edges[0] + (groups.index.to_numpy() + 0.5) * width - phases.start)
     edge: Figure = {"type": "scatter", "mode": "lines", "x": x, "line": {"width": 0, "color": VIOLET}}
     shown = {"fill": "tonexty", "fillcolor": "rgba(154,106,232,0.22)", "name": say("lowest to highest")}
     return [
         edge | {"y": rounded(groups["min"].to_numpy()), "showlegend": False, "hoverinfo": "skip"},
         edge | {"y": rounded(groups["max"].to_numpy())} | shown,
-        _line(x, groups["mean"].to_numpy(), say("mean of {devices} GPUs", devices=devices), VIOLET),
+        _line(x, groups["mean"].to_numpy(), name, VIOLET),
     ]
 
 
 def _apart(lines: pd.DataFrame) -> float:
-    found = lines.groupby("device", observed=True)["time"].agg(lambda times: times.sort_values().diff().median()).max()
+    times = lines.groupby(["host", "device"], observed=True)["time"]
+    found = times.agg(lambda each: each.sort_values().diff().median()).max()
     return 1.0 if pd.isna(found) else float(found)
 
 

@@ -27,6 +27,7 @@ _NOT_THE_LOAD: Final = frozenset(
         "run_dir",
         "label",
         "save_responses",
+        "lang",
         "hardware",
         "server_metrics",
         "fail_on",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tokenswarm.results import page
+from tokenswarm.results.by_worker import FEWEST
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.report.material import Material
@@ -25,7 +26,9 @@ def by_worker(material: Material) -> str:
     heads = [say("Worker"), say("due"), say("ok"), say("failed"), "TTFT p50", "p95", "TPOT p50", "p95"]
     heads += [say("End to end p50"), "p95", say("tokens/s")]
     said = [_told(difference, material) for difference in apart[:MOST_SAID]]
-    said = said or [say("No worker's median TTFT or TPOT is another than that of the others.")]
+    if not said and sum(member["ok"] >= FEWEST for member in members) < 2:
+        said = [say("Too few requests of each worker to tell them apart.")]
+    said = said or [say("No worker stands out by its median TTFT or TPOT.")]
     text = "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
     note = say(
         "Milliseconds. All workers load the same server in the same way: one that stands out has a slow host, or a "

@@ -194,7 +194,6 @@ DEFINITIONS: Final = (
         ("Goals", "goals"),
         "Limits for the run, as --slo has them, with every request that was due counted: one that failed, ran into a "
         "time limit or was not sent has missed them all.",
-        others="SLO attainment",
     ),
     Definition(
         "goodput",
@@ -202,6 +201,7 @@ DEFINITIONS: Final = (
         "Requests that kept to all limits of --goodput, a second, and their share of all that were due.",
         formula="good requests / seconds of the window",
         of="Requests due in the steady window; those whose users left before they were late are out.",
+        others="SLO attainment: the share",
     ),
     Definition(
         "window",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Final
 
-from tokenswarm.results.console import WIDTH, simulator_warning, width
+from tokenswarm.results.console import simulator_warning, wrapped
 from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.sweep import table, wording
 from tokenswarm.results.sweep.cautions import cautions
@@ -31,19 +30,15 @@ def _answers(sweep: Sweep, say: Language) -> list[str]:
     for curve in sweep.curves:
         lines += [plain(curve.name)] if len(sweep.curves) > 1 else []
         for answer in wording.answers(sweep, curve, say):
-            lines += _wrapped(plain(str(answer), 1000), "  " if len(sweep.curves) > 1 else "")
+            lines += wrapped(plain(str(answer), 1000), "  " if len(sweep.curves) > 1 else "")
     return lines
 
 
 def _notes(sweep: Sweep, say: Language) -> list[str]:
-    lines = [line for sentence in wording.how(sweep, say) for line in _wrapped(sentence, "")]
+    lines = [line for sentence in wording.how(sweep, say) for line in wrapped(sentence, "")]
     found = list(cautions(sweep, say))
     for caution in found[:_MOST_CAUTIONS]:
-        lines += _wrapped(plain(caution, 1000), say("note") + " " * 5)
+        lines += wrapped(plain(caution, 1000), say("note") + " " * 5)
     if len(found) > _MOST_CAUTIONS:
         lines.append(say("and {n} more in the page", n=len(found) - _MOST_CAUTIONS))
     return lines
-
-
-def _wrapped(said: str, head: str) -> list[str]:
-    return textwrap.wrap(said, WIDTH, initial_indent=head, subsequent_indent=" " * width(head))

@@ -42,6 +42,7 @@ OF_THE_LEVEL: Final = frozenset(
         "run_dir",
         "label",
         "save_responses",
+        "lang",
         "hardware",
         "server_metrics",
         "check",

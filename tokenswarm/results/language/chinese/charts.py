@@ -6,13 +6,13 @@ from typing import Final
 
 TEXTS: Final = {
     "seconds since the start": "开始后的秒数",
-    "ramp": "升压",
+    "ramp": "加压",
     "steady": "稳态",
     "drain": "收尾",
     "asked: users": "要求：用户数",
     "asked: users × {rate} requests/s": "要求：用户数 × {rate} 请求/s",
-    "offered: users running": "提供：运行中的用户",
-    "offered: requests due/s": "提供：应发请求/s",
+    "offered: users running": "施加：运行中的用户",
+    "offered: requests due/s": "施加：应发请求/s",
     "achieved: requests in flight": "实际：在途请求",
     "achieved: requests sent/s": "实际：已发请求/s",
     "users, requests": "用户、请求",

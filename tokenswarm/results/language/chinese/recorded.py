@@ -12,7 +12,7 @@ TEXTS: Final = {
     "requests in flight": "在途请求",
     "{n} too few, {more} too many": "{n} 个偏少，{more} 个偏多",
     "{took} s for {users} users": "{users} 个用户用了 {took} s",
-    "No steady window: {why}. The figures cover the whole run, ramp and drain included.": "没有稳态窗口：{why}。数字涵盖整个运行，包括升压和收尾。",
+    "No steady window: {why}. The figures cover the whole run, ramp and drain included.": "没有稳态窗口：{why}。数字涵盖整个运行，包括加压和收尾。",
     "load did not stay at its target for longer than the settling time of {time}": "负载在目标值上停留的时间没有超过预热时间 {time}",
     "the asked number of users was never reached": "用户数始终没有达到要求",
     "its users were never all there": "用户始终没有到齐",

@@ -64,6 +64,7 @@ TEXTS: Final = {
     "When each stall ended, and how long it was": "每次停顿的结束时刻及其长度",
     "When each of the {count} longest stalls ended, and how long it was":
         "最长的 {count} 次停顿各自的结束时刻及其长度",
+    "other workers": "其他 worker",
     "stalls per {s} s": "每 {s} s 的停顿数",
     "length, s": "长度，s",
     # the slowest
@@ -106,8 +107,8 @@ TEXTS: Final = {
     # workers
     "By worker": "按 worker",
     "End to end p50": "端到端 p50",
-    "No worker's median TTFT or TPOT is another than that of the others.":
-        "没有哪个 worker 的 TTFT 或 TPOT 中位数与其他 worker 不同。",
+    "No worker stands out by its median TTFT or TPOT.": "没有哪个 worker 的 TTFT 或 TPOT 中位数明显不同。",
+    "Too few requests of each worker to tell them apart.": "各 worker 的请求太少，无法比较。",
     "Milliseconds. All workers load the same server in the same way: one that stands out has a slow host, or a "
     "network path of its own. Told apart are medians of one user class whose 95 % intervals do not overlap, and "
     "that are 10 % and 1 ms apart.":
@@ -124,7 +125,7 @@ TEXTS: Final = {
     # user classes and turns
     "User classes side by side": "用户类并列",
     "Each user class from p5 to p95; the box is the middle half, the line in it the median":
-        "每个用户类从 p5 到 p95；箱体为中间一半，其中的线为中位数",
+        "每个用户类从 p5 到 p95；箱体为中间 50 %，其中的线为中位数",
     "Conversations by turn": "按轮次看对话",
     "Does the first token come later the longer the conversation has become? Milliseconds.":
         "对话越长，首 token 是否来得越晚？单位为毫秒。",
@@ -133,7 +134,7 @@ TEXTS: Final = {
     "input tokens, mean": "输入 token，均值",
     "of it cached": "其中已缓存",
     "TTFT by turn, from p5 to p95; the box is the middle half, the line in it the median":
-        "各轮次的 TTFT，从 p5 到 p95；箱体为中间一半，其中的线为中位数",
+        "各轮次的 TTFT，从 p5 到 p95；箱体为中间 50 %，其中的线为中位数",
     # errors
     "The first: to be found in logs": "首个：可在日志中查找",
     "at {at} s, worker {worker}": "{at} s，worker {worker}",
