@@ -93,6 +93,20 @@ def test_the_runs_own_goals_count_where_none_are_given(tmp_path: Path) -> None:
     assert other.goals == ("error_rate<1%",)
 
 
+def test_goals_of_a_class_of_users_count_as_those_of_the_run(tmp_path: Path) -> None:
+    own = {
+        "options": {"slo": "error_rate<1%"},
+        "user_classes": [{"name": "ChatUser", "options": {"slo": "ttft_p95<105ms"}}],
+    }
+    run = stepped(tmp_path / "class", (1, 8), **own)
+    found = sweep([run])
+    assert found.goals == ("error_rate<1%", "ChatUser: ttft_p95<105ms")
+    assert [level.attained for level in found.levels] == [True, False]
+    everybody = sweep([run], Wish(slo="error_rate<1%"))
+    assert everybody.goals == ("error_rate<1%",)
+    assert [level.attained for level in everybody.levels] == [True, True]
+
+
 def test_repeated_levels_are_pooled_and_their_spread_is_kept(tmp_path: Path) -> None:
     once = stepped(tmp_path / "once", (4, 8, 4))
     again = stepped(tmp_path / "again", (8,), ttfts={8: 0.130})

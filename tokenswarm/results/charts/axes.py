@@ -104,7 +104,8 @@ def line_of(x: list[float], y: Floats, name: str, colour: str, shape: str = "lin
     return {"type": "scatter", "mode": "lines", "x": x, "y": rounded(y), "name": name, "line": style}
 
 
-def rounded(values: Floats) -> list[float]:
-    """Short numbers: a chart needs no more than a thousandth, and the file stays small."""
-    found: list[float] = np.round(values, 3).tolist()
-    return found
+def rounded(values: Floats) -> list[Any]:
+    """Short numbers: a chart needs no more than a thousandth, and the file stays small. What is no number is a gap."""
+    found: list[Any] = np.round(values, 3).tolist()
+    finite = np.isfinite(values)
+    return found if np.all(finite) else [value if known else None for value, known in zip(found, finite, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,10 @@ def chart(
     count = int(lines.max()) + 1
     height = next(pixels for most, pixels in LINE_HEIGHTS if count <= most)
     layout: Figure = {"height": 130 + height * count, "barmode": "overlay", "bargap": 0}
-    layout["xaxis"] = {"title": {"text": say("seconds since the start")}, "range": _range(times)}
+    layout["xaxis"] = {
+        "title": {"text": say("seconds since the start")},
+        "range": _range(times, (found.rows["id"] == marked).to_numpy()),
+    }
     layout["yaxis"] = {"showticklabels": False, "showgrid": False, "zeroline": False, "range": [count - 0.4, -0.6]}
     return {"data": data, "layout": layout}
 
@@ -183,10 +186,11 @@ def _count(value: float) -> str:
     return number(None) if np.isnan(value) else f"{value:,.0f}"
 
 
-def _range(times: _Times) -> list[float]:
-    """From the first to the last end; a few that took much longer than the others run out of the picture."""
+def _range(times: _Times, marked: np.ndarray[Any, np.dtype[np.bool_]]) -> list[float]:
+    """From the first to the last end; a few that took much longer than the others run out of the picture, but not the
+    one that it is about."""
     start = float(times.due.min())
     usual = float(times.start.max()) + 3 * float(np.percentile(times.end - times.due, 90))
-    end = min(float(times.end.max()), usual)
+    end = min(float(times.end.max()), max(usual, *times.end[marked].tolist(), start))
     margin = max(0.01 * (end - start), 1e-3)
     return [round(start - margin, 3), round(end + margin, 3)]

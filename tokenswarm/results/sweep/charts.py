@@ -297,8 +297,8 @@ def _wide(values: Sequence[float]) -> bool:
 
 
 def _bounds(sweep: Sweep) -> list[tuple[str, float]]:
-    """Goals on the latency that is drawn, with their limits in milliseconds."""
-    found = [objective for text in sweep.goals for objective in parse_slo(text)]
+    """Goals of the whole run on the latency that is drawn, with their limits in milliseconds."""
+    found = [objective for text in sweep.goals if ": " not in text for objective in parse_slo(text)]
     return [(one.text, one.limit.bound) for one in found if one.limit and one.text.split("<")[0] == sweep.latency.name]
 
 

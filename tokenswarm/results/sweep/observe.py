@@ -21,6 +21,7 @@ from tokenswarm.results.compare import metrics
 from tokenswarm.results.flow import Floats, Flows, column
 from tokenswarm.results.phases import STEADY, Phase, Phases
 from tokenswarm.results.read import Run
+from tokenswarm.results.wording import plain
 from tokenswarm.verdict import Verdict
 
 CLIENT_RULES: Final = frozenset(
@@ -159,7 +160,25 @@ def _levels(run: Run, found: Phases) -> Phases:
 
 def _with_goals(run: Run, wish: Wish) -> Run:
     given = {name: text for name, text in (("slo", wish.slo), ("goodput", wish.goodput)) if text}
-    return replace(run, info=msgspec.structs.replace(run.info, options=run.info.options | given))
+    classes = run.info.user_classes
+    if wish.slo:  # it is for everybody: classes have no goals of their own any more
+        classes = [
+            msgspec.structs.replace(one, options={k: v for k, v in one.options.items() if k != "slo"})
+            for one in classes
+        ]
+    options = run.info.options | given
+    return replace(run, info=msgspec.structs.replace(run.info, options=options, user_classes=classes))
+
+
+def _objectives(run: Run, rows: pd.DataFrame, defects: list[str]) -> Iterator[dict[str, Any]]:
+    """Goals of the run, and of the classes of users that have their own, by whose name these begin."""
+    judged = goals.objectives(run, rows, defects)
+    if judged is None:
+        return
+    yield from judged["objectives"]
+    for one in judged["classes"]:
+        name = plain(one["user_class"], 40)
+        yield from (goal | {"objective": f"{name}: {goal['objective']}"} for goal in one["objectives"])
 
 
 def _part(
@@ -176,7 +195,6 @@ def _part(
         "requests": {"unaccounted": flows.unaccounted},
         "client": client.figures(run, alone, rows, defects),
     }
-    judged = goals.objectives(run, rows, defects)
     known = {
         "due": rates["due_per_s"],
         "sent": rates["sent_per_s"],
@@ -199,7 +217,7 @@ def _part(
         samples=dict(_samples(rows)),
         ttft_low=column(rows, "ttft_low_ms"),
         itl=tuple(text for text in client.intervals_inside(run, alone)["itl"] if text),
-        objectives=tuple(judged["objectives"]) if judged else (),
+        objectives=tuple(_objectives(run, rows, defects)),
         goodput=goals.goodput(run, rows, seconds, defects),
         energy=used,
         verdict=verdict.judge(evidence.collect(run, alone, rows, summary)),
