@@ -360,7 +360,7 @@ CLIENT = {
             "cpu_percent_max": 42,
             "busy_share": 0.29,  # (2 * 10 + 9 * 32) / 11 = 28 %, and 1 % waiting
             "wait_share": 0.01,
-            "loop_lag_max_ms": 2.5,
+            "loop_lag_max_ms": 3500.0,  # a report of 9 s is 3.5 s later than the median of 9 and 2
             "gc_share": 0.001,  # 11 ms in 11 s
             "gc_pause_max_ms": 0.4,
             "ring_full_share": 0,
@@ -608,6 +608,7 @@ def test_what_the_verdict_is_made_of_was_worked_out_too(summary: dict[str, Any])
         "cgroup_throttling": 0.01,  # worker 1
         "tcp_trouble": 3,
         "ring_full": 0.001,  # worker 1
+        "loop_blocked": 3500.0,  # worker 0, whose report came late
     }
     assert differences(found, expected, "verdict") == []
     assert summary["verdict"]["level"] == "invalid"

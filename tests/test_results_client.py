@@ -58,6 +58,18 @@ def test_a_sick_worker_is_found_by_its_rule_alone(
         assert "worker 1" in found["verdict"]["reasons"][0]["text"].lower()
 
 
+def test_a_worker_that_was_stopped_did_not_see_it_but_reported_late(tmp_path: Path) -> None:
+    """As by SIGSTOP, or a virtual machine that was paused."""
+
+    def changed(worker: int, second: int) -> dict[str, Any]:
+        return {"seconds": 5.0, "loop_lag_ms": 2.4} if (worker, second) == (1, 30) else {}
+
+    found = summary(maker.write(tmp_path, maker.closed_loop(), maker.boundaries(*RAMP), health=changed))
+    assert rules(found) == {"loop_blocked": "degraded"}
+    (reason,) = found["verdict"]["reasons"]
+    assert (reason["value"], reason["subject"]) == (4000.0, "worker 1")
+
+
 def test_the_only_process_is_called_the_client(tmp_path: Path) -> None:
     records = maker.closed_loop(users=1)
     found = summary(

@@ -405,3 +405,27 @@ def test_the_summary_is_json_and_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = summarise.write(found, tmp_path)
     assert json.loads(path.read_text())["throughput"]["requests_per_s"] == found["throughput"]["requests_per_s"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["intervals.jsonl", "requests.csv", "run.json", "summary.json"]
+
+
+@pytest.mark.parametrize("left", [0, 2, 70, None])
+def test_intervals_that_were_cut_off_are_missed_and_tokens_are_placed_by_rows(tmp_path: Path, left: int | None) -> None:
+    """run.json knows how many reports came, so that a file without its end is not taken for a whole one."""
+    workers = [{"index": index, "batches": 60} for index in (0, 1)]
+    path = healthy(tmp_path, workers=workers) / "intervals.jsonl"
+    whole = summary(tmp_path)
+    if left is None:
+        path.unlink()
+    else:
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    found = summary(tmp_path)
+    assert (whole["throughput"]["tokens_placed_by"], found["throughput"]["tokens_placed_by"]) == ("chunks", "rows")
+    assert rules(found)["intervals_missing"] == "invalid"
+    told, true = (one["throughput"]["output_tokens_per_s"] for one in (found, whole))
+    assert told == pytest.approx(true, rel=0.02)
+
+
+def test_without_run_json_nobody_says_that_the_run_was_killed(tmp_path: Path) -> None:
+    (healthy(tmp_path) / "run.json").unlink()
+    found = summary(tmp_path)
+    assert "not_ended" not in rules(found)
+    assert found["defects"][0] == "run.json is missing."

@@ -18,6 +18,8 @@ from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 
+STOPPED_MS: Final = 1000.0
+"""A report that is later than this was held up by something."""
 GAUGES: Final = ("cpu_percent", "loop_cpu_percent", "loop_wait_percent", "loop_lag_ms")
 
 
@@ -78,7 +80,7 @@ def _worker(index: int, lines: pd.DataFrame) -> dict[str, Any]:
         "cpu_percent_max": _highest(column(lines, "cpu_percent")),
         "busy_share": _part(busy, 100),
         "wait_share": _part(wait, 100),
-        "loop_lag_max_ms": _highest(column(lines, "loop_lag_ms")),
+        "loop_lag_max_ms": _highest(_loop_lag_ms(lines)),
         "gc_share": _part(_mean(lines, "gc_pause_ms", per_second=True), 1e3),
         "gc_pause_max_ms": _highest(column(lines, "gc_pause_max_ms")),
         "ring_full_share": _part(_mean(lines, "ring_full_ms", per_second=True), 1e3),
@@ -88,6 +90,14 @@ def _worker(index: int, lines: pd.DataFrame) -> dict[str, Any]:
         "descriptors_share": _highest(_ratio(column(lines, "descriptors"), column(lines, "descriptor_limit"))),
         "ports_share": _highest(_ratio(column(lines, "sockets"), column(lines, "ports"))),
     }
+
+
+def _loop_lag_ms(lines: pd.DataFrame) -> Floats:
+    """For how long the event loop looked at no socket. A process that was stopped did not see that itself, but its
+    report came late."""
+    seconds = column(lines, "seconds")
+    late = (seconds - np.nanmedian(seconds)) * 1e3 if len(seconds) else seconds
+    return np.fmax(column(lines, "loop_lag_ms"), np.where(late >= STOPPED_MS, late, np.nan))
 
 
 def _mean(lines: pd.DataFrame, name: str, per_second: bool = False) -> float | None:

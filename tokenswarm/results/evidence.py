@@ -48,7 +48,7 @@ def collect(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> 
     yield Measured(rule="rows_unaccounted", value=summary["requests"]["unaccounted"])
     yield Measured(rule="rows_lost", value=run.info.rows.lost + run.rows_damaged)
     yield Measured(rule="not_ended", value=0 if run.ended else 1)
-    yield Measured(rule="intervals_missing", value=missing_intervals(run))
+    yield Measured(rule="intervals_missing", value=flow.missing_intervals(run))
     yield Measured(rule="several_levels", value=len({window.users for window in phases.windows}))
     if lost := lost_workers(run):
         yield Measured(rule="worker_lost", value=len(lost), subject=", ".join(lost))
@@ -93,14 +93,6 @@ def _failed_share(cohort: Rows) -> float:
 def _commonest_error(cohort: Rows) -> str:
     classes = cohort["error_class"][cohort["error_class"] != ""].value_counts()
     return str(classes.index[0]) if len(classes) else ""
-
-
-def missing_intervals(run: Run) -> int:
-    """Gaps in the workers' own numbering of their intervals."""
-    if run.intervals.empty:
-        return 0
-    numbers = run.intervals.groupby("worker")["seq"]
-    return int((numbers.max() - numbers.min() + 1 - numbers.nunique()).clip(lower=0).sum())
 
 
 def lost_workers(run: Run) -> list[str]:

@@ -130,15 +130,26 @@ def flows(run: Run, run_end: float) -> Flows:
     )
 
 
+def missing_intervals(run: Run) -> int:
+    """Intervals that are not in the file: gaps in the workers' own numbering, and what run.json knows of beyond it."""
+    numbers = run.intervals.groupby("worker")["seq"]
+    there, last = numbers.nunique(), numbers.max()
+    expected = {worker.index: worker.batches for worker in run.info.workers}
+    return sum(
+        max(0, expected.get(index, 0), int(last.get(index, -1)) + 1) - int(there.get(index, 0))
+        for index in expected.keys() | {int(index) for index in there.index}
+    )
+
+
 def output_tokens(run: Run) -> tuple[Flow | None, str]:
     """Output tokens, and what placed them in time; None if no row tells its tokens.
 
-    `chunks`: the seconds their chunks arrived in, as the workers counted; `rows`, without intervals: evenly between a
-    row's first and last token.
+    `chunks`: the seconds their chunks arrived in, as the workers counted; `rows`, without all intervals: evenly between
+    a row's first and last token.
     """
     known = run.rows["output_tokens"].notna()
     seconds, amounts = _token_seconds(run.intervals["tokens"])
-    if len(seconds):
+    if len(seconds) and not missing_intervals(run):
         return Flow(seconds, seconds + 1.0, amounts), "chunks"
     if not known.any():
         return None, ""
@@ -151,7 +162,7 @@ def output_tokens(run: Run) -> tuple[Flow | None, str]:
 def input_tokens(run: Run) -> Flow | None:
     """Input tokens, each request's at its first token; None if no row tells them."""
     seconds, amounts = _token_seconds(run.intervals["input_tokens"])
-    if len(seconds):
+    if len(seconds) and not missing_intervals(run):
         return Flow(seconds, seconds + 1.0, amounts)
     rows = run.rows[run.rows["input_tokens"].notna()]
     if rows.empty:

@@ -61,12 +61,15 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Worker(msgspec.Struct, frozen=True):
+    """`batches`: reports of it that arrived, each with an interval."""
+
     index: int = 0
     hostname: str | None = None
     pid: int | None = None
     clock: str | None = None
     clock_offset_ms: Number | None = None
     clock_uncertainty_ms: Number | None = None
+    batches: int = 0
     missing_batches: int = 0
     rows: int | None = None
     in_flight: int = 0
@@ -213,13 +216,14 @@ def load(directory: str | Path) -> Run:
         info = _read_info(path / RUN_FILE, defects)
         requests, damaged = rows.read(path / ROWS_FILE, defects)
         intervals = _read_intervals(path / INTERVALS_FILE, defects)
-    if info.end is None and RUN_FILE not in missing:
+    known = info != RunInfo()
+    if info.end is None and known:
         defects.append(f"{RUN_FILE} has no end: the run was killed, crashed, or is still going on.")
     if info.rows.lost:
         defects.append(f"{info.rows.lost:,} rows could not be written while the run went on.")
     defects.extend([*info.problems, *of_hardware])
     server = server_metrics.read(path, defects)
-    ended = info.end is not None
+    ended = info.end is not None or not known  # without run.json nobody knows
     return Run(path, info, requests, intervals, samples.result(), server, defects, ended, damaged)
 
 

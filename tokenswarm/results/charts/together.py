@@ -44,8 +44,8 @@ FEW_FOR_A_MEDIAN: Final = 12
 NEARLY_ALL: Final = 25.0
 """Per cent from which on a share is shown against the whole."""
 DASHES: Final = ("solid", "dash", "dot", "dashdot")
-BROKEN_S: Final = 5.0
-"""A line is broken where nothing was told for so long, and for longer than five samples."""
+BROKEN_S: Final = 2.5
+"""A line is broken where nothing was told for so long, and for longer than two samples and a half."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,25 @@ def _tokens(run: Run, phases: Phases, pages: Sequence[server.Page], say: Languag
     for page, name in zip(pages, _named(pages, say("server's counter")), strict=True):
         made = page.so_far(page.names.output_tokens)
         if made is not None and len(made) > 1:
-            rates = counters.rates(page.times, made, counters.LONGEST_GAP_S)
-            known = ~np.isnan(rates)
-            middles = page.times - np.diff(page.times, prepend=page.times[0]) / 2
-            traces.append(_line(middles[known] - phases.start, rates[known], name, GREY, dash="dot"))
+            apart = _spaced(page.times)
+            times = page.times[apart]
+            rates = counters.rates(times, made[apart], counters.LONGEST_GAP_S)
+            middles = times - np.diff(times, prepend=times[0]) / 2
+            traces.append(_told(middles - phases.start, rates, name, GREY, dash="dot"))
     return Row(say("Output tokens"), say("tokens/s"), traces)
+
+
+def _spaced(times: Floats) -> list[int]:
+    """Of pages that came right behind one another, after they were late, the last: between them there is no rate."""
+    if len(times) < 2:
+        return list(range(len(times)))
+    least = float(np.median(np.diff(times))) / 2
+    kept: list[int] = []
+    for index, time in enumerate(times.tolist()):
+        if kept and time - times[kept[-1]] < least:
+            kept.pop()
+        kept.append(index)
+    return kept
 
 
 def _ttft(run: Run, phases: Phases, say: Language) -> Row | None:
@@ -247,7 +261,7 @@ def _apart(lines: pd.DataFrame) -> float:
 
 def _line(x: Any, y: Floats, name: str, colour: str, dash: str = "solid", shape: str = "linear") -> Figure:
     style = {"color": colour, "width": 1.6, "dash": dash, "shape": shape}
-    points = {"x": x if isinstance(x, list) else rounded(x), "y": [None if np.isnan(v) else v for v in rounded(y)]}
+    points = {"x": x if isinstance(x, list) else rounded(x), "y": rounded(y)}
     return {"type": "scatter", "mode": "lines", "name": name, "line": style} | points
 
 
@@ -257,7 +271,7 @@ def _told(x: Floats, y: Floats, name: str, colour: str, dash: str = "solid", sha
     x, y = x[known], y[known]
     kept = extremes_kept(x, y, ON_A_LINE)
     usual = float(np.median(np.diff(x))) if len(x) > 1 else 0.0
-    gone = np.flatnonzero(np.diff(x) > max(BROKEN_S, 5 * usual)) + 1
+    gone = np.flatnonzero(np.diff(x) > max(BROKEN_S, 2.5 * usual)) + 1
     breaks = np.searchsorted(kept, gone)
     x, y = np.insert(x[kept], breaks, x[gone]), np.insert(y[kept], breaks, np.nan)
     return _line(x, y, name, colour, dash, shape)
