@@ -42,7 +42,8 @@ def questions(rows: pd.DataFrame) -> dict[str, int] | None:
     """What was asked and answered in the end, where requests were tried again; None where none was."""
     if not (rows["parent"] != "").any():
         return None
-    first = rows["parent"].where(rows["parent"] != "", rows["id"])
+    parents = rows["parent"].astype("str")
+    first = parents.where(parents != "", rows["id"])
     answered = (rows["status"] == "ok").groupby(first).any()
     return {
         "asked": len(answered),

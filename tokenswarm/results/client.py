@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.results import distribution
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, tally
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
@@ -33,8 +33,8 @@ def figures(run: Run, phases: Phases, cohort: Rows, defects: list[str]) -> dict[
     workers = [_worker(index, inside[inside["worker"] == index]) for index in sorted(set(inside["worker"]))]
     return {
         "workers": int(run.intervals["worker"].nunique()) or len(run.info.workers),
-        "clocks": {str(name): int(n) for name, n in clocks.value_counts().items()},
-        "transports": {str(name): int(n) for name, n in cohort["transport"].value_counts().items() if name},
+        "clocks": tally(clocks),
+        "transports": {name: n for name, n in tally(cohort["transport"]).items() if name},
         "client_lag_ms": distribution.of(column(cohort, "client_lag_ms")),
         "read_lag_ms": read_lag,
         "merged_reads": int(inside["merged_reads"].sum()) if len(inside) else None,

@@ -56,6 +56,13 @@ Rows: TypeAlias = pd.DataFrame | Cohort
 """Requests, one each row."""
 
 
+def tally(texts: pd.Series[Any]) -> dict[str, int]:
+    """How often each text is there, the most frequent first; of equally frequent ones, the one that came first."""
+    codes, words = pd.factorize(texts)
+    counts = np.bincount(codes, minlength=len(words))
+    return {str(words[place]): int(counts[place]) for place in np.argsort(-counts, kind="stable").tolist()}
+
+
 def ended_as(rows: Rows, *statuses: str) -> Mask:
     """Which of them have one of these statuses."""
     if isinstance(rows, Cohort):

@@ -11,7 +11,7 @@ import pandas as pd
 from tokenswarm import ending
 from tokenswarm.record import CANCELLED, one_line
 from tokenswarm.results import client_evidence, flow, server, steadiness
-from tokenswarm.results.cohort import Rows, ended_as
+from tokenswarm.results.cohort import Rows, ended_as, tally
 from tokenswarm.results.distribution import PERCENTILES, unsure
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
@@ -91,8 +91,7 @@ def _failed_share(cohort: Rows) -> float:
 
 
 def _commonest_error(cohort: Rows) -> str:
-    classes = cohort["error_class"][cohort["error_class"] != ""].value_counts()
-    return str(classes.index[0]) if len(classes) else ""
+    return next((name for name in tally(cohort["error_class"]) if name), "")
 
 
 def missing_intervals(run: Run) -> int:

@@ -173,8 +173,8 @@ class Interval(msgspec.Struct):
 class Run:
     """A run directory in memory.
 
-    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), text as str
-    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` and
+    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), `id` as str, other
+    text as categories (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` and
     `server` (the model server's own page) are as `hardware.read` and `server_metrics.read` have them. `ended`: run.json
     tells of a proper end. `rows_damaged` counts rows that were there but unreadable.
     """

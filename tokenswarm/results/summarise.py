@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import asdict, replace
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,7 @@ from tokenswarm.results import (
     stalls,
     turns,
 )
-from tokenswarm.results.cohort import Cohort, Rows, ended_as
+from tokenswarm.results.cohort import Cohort, Rows, ended_as, tally
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, Instants, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -291,8 +292,8 @@ def _phases(phases: Phases) -> dict[str, Any]:
 
 
 def _statuses(rows: Rows) -> dict[str, int]:
-    counts = rows["status"].value_counts()
-    return {"due": len(rows)} | {status: int(counts.get(status, 0)) for status in STATUSES}
+    counts = tally(rows["status"])
+    return {"due": len(rows)} | {status: counts.get(status, 0) for status in STATUSES}
 
 
 def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
@@ -300,22 +301,22 @@ def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
     since the run's start."""
     stayed = int((run.rows["status"] != "cancelled").sum())
     rows = run.rows.loc[run.rows["error_class"] != "", list(OF_ERRORS)]
-    in_cohort = cohort["error_class"].value_counts()
+    in_cohort = tally(cohort["error_class"])
     found = []
-    for name, count in rows["error_class"].value_counts().items():
+    for name, count in tally(rows["error_class"]).items():
         of_class = rows[rows["error_class"] == name]
-        messages = of_class["error"].value_counts().head(EXAMPLES)
+        messages = islice(tally(of_class["error"]).items(), EXAMPLES)
         times = of_class["end_time"].fillna(of_class["start_time"]).dropna() - phases.start
         found.append(
             {
-                "class": str(name),
-                "count": int(count),
-                "share": int(count) / stayed,
-                "cohort": int(in_cohort.get(name, 0)),
+                "class": name,
+                "count": count,
+                "share": count / stayed,
+                "cohort": in_cohort.get(name, 0),
                 "first_s": float(times.min()) if len(times) else None,
                 "last_s": float(times.max()) if len(times) else None,
                 "http_statuses": sorted({int(status) for status in of_class["http_status"].dropna()}),
-                "examples": [{"message": str(text), "count": int(n)} for text, n in messages.items() if text],
+                "examples": [{"message": text, "count": n} for text, n in messages if text],
             }
         )
     return found
@@ -332,7 +333,7 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
 
 def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
     ok = cohort[list(OF_TOKENS)][ended_as(cohort, "ok")]
-    sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
+    sources = {name: count for name, count in tally(ok["token_source"]).items() if name}
     both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
     cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()
     asked = None
@@ -344,8 +345,8 @@ def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
             "actual_share": float(both["output_tokens"].sum() / max(1.0, both["asked_output_tokens"].sum())),
         }
     return {
-        "sources": {str(name): int(count) for name, count in sources.items()},
-        "estimated": bool(sources.get("chunks", 0)),
+        "sources": sources,
+        "estimated": "chunks" in sources,
         "output": distribution.of(column(ok, "output_tokens")),
         "input": distribution.of(column(ok, "input_tokens")),
         "characters": distribution.of(column(ok, "output_chars")),
