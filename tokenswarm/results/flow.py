@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.results.cohort import Rows
-from tokenswarm.results.read import Run
+from tokenswarm.results.read import Run, once
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,24 +130,25 @@ def flows(run: Run, run_end: float) -> Flows:
     )
 
 
+@once
 def output_tokens(run: Run) -> tuple[Flow | None, str]:
     """Output tokens, and what placed them in time; None if no row tells its tokens.
 
     `chunks`: the seconds their chunks arrived in, as the workers counted; `rows`, without intervals: evenly between a
     row's first and last token.
     """
-    known = run.rows["output_tokens"].notna()
     seconds, amounts = _token_seconds(run.intervals["tokens"])
     if len(seconds):
         return Flow(seconds, seconds + 1.0, amounts), "chunks"
-    if not known.any():
+    rows = run.rows[run.rows["output_tokens"].notna()]
+    if rows.empty:
         return None, ""
-    rows = run.rows[known]
     first = column(rows, "first_token_time")
     last = column(rows, "start_time") + column(rows, "last_token_ms") / 1e3
     return Flow(first, last, column(rows, "output_tokens")), "rows"
 
 
+@once
 def input_tokens(run: Run) -> Flow | None:
     """Input tokens, each request's at its first token; None if no row tells them."""
     seconds, amounts = _token_seconds(run.intervals["input_tokens"])
@@ -169,6 +170,7 @@ def counted(run: Run, what: str) -> Flow | None:
     return Flow(ends - column(run.intervals, "seconds"), ends, column(run.intervals, what))
 
 
+@once
 def in_flight(run: Run, run_end: float) -> Flow | None:
     """Requests between sent and end, as amounts of seconds; a row without an end lasts to the run's. None without."""
     sent = sent_times(run.rows)

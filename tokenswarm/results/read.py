@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import codecs
 import typing
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 import pandas as pd
@@ -17,6 +19,9 @@ import pandas as pd
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.results import hardware, memory, rows, server_metrics
 from tokenswarm.results.capacity import Capacity
+
+Asked = ParamSpec("Asked")
+Made = TypeVar("Made")
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
@@ -188,11 +193,27 @@ class Run:
     defects: list[str] = field(default_factory=list)
     ended: bool = True
     rows_damaged: int = 0
+    made: dict[Any, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
+    """What is made of it `once`."""
 
     @property
     def name(self) -> str:
         """The run's id, or the directory's name where run.json has none."""
         return self.info.run_id or self.path.resolve().name
+
+
+def once(made: Callable[Concatenate[Run, Asked], Made]) -> Callable[Concatenate[Run, Asked], Made]:
+    """For what is made of a whole run and asked for several times: it is kept with the run, and nobody changes it."""
+
+    @wraps(made)
+    def kept(run: Run, *asked: Asked.args, **named: Asked.kwargs) -> Made:
+        key = (made, asked, *named.items())
+        if key not in run.made:
+            run.made[key] = made(run, *asked, **named)
+        found: Made = run.made[key]
+        return found
+
+    return kept
 
 
 def load(directory: str | Path) -> Run:
