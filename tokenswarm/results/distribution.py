@@ -62,6 +62,15 @@ def of_histograms(encoded: Iterable[str]) -> Distribution | None:
     }
 
 
+def between(edges: Floats, at: Floats, values: Floats) -> list[Floats]:
+    """The values in each stretch from one edge to the next, by where they are (`at`, same shape; NaN: nowhere); those
+    outside are left out."""
+    which = np.digitize(at, edges).astype(np.uint16)
+    order = np.argsort(which, kind="stable")  # of small integers: by radix, in no time
+    ends = np.cumsum(np.bincount(which, minlength=len(edges) + 1))
+    return np.split(values[order], ends[:-1])[1:-1]
+
+
 def unsure(count: int) -> list[str]:
     """The percentiles that so many samples cannot carry."""
     return [name for name, needed in NEEDED.items() if count < needed]

@@ -198,10 +198,10 @@ def sent_times(rows: Rows) -> Floats:
 
 def before_sent_ms(rows: Rows) -> Floats:
     """Start → sent of each row; NaN where it was never sent."""
-    total = np.zeros(len(rows))
-    for name in BEFORE_SENT:
-        total += np.nan_to_num(column(rows, name))
-    return np.where(np.isnan(column(rows, "pool_ms")), np.nan, total)
+    total = column(rows, BEFORE_SENT[0])  # which nothing is sent without
+    for name in BEFORE_SENT[1:]:
+        total = total + np.nan_to_num(column(rows, name))
+    return total
 
 
 def workers_over_time(run: Run, name: str) -> pd.Series[Any]:

@@ -38,7 +38,7 @@ from tokenswarm.results import (
     stalls,
     turns,
 )
-from tokenswarm.results.cohort import Cohort, Rows, ended_as, tally
+from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, Instants, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -50,10 +50,6 @@ FIRST_TOKEN_CAME: Final = ("ttft_ms", "ttft_sent_ms", "ttft_due_ms")
 OF_OK_ROWS: Final = ("ttfo_ms", "ttst_ms", "tpot_ms", "e2e_ms", "last_token_ms", "output_tps", "decode_tps")
 OF_SENT_ROWS: Final = ("queue_ms", "pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms", "headers_ms")
 OF_WINDOWS: Final = ("ttft_ms", "tpot_ms", "e2e_ms")
-OF_TOKENS: Final = (
-    *("token_source", "user_class", "output_tokens", "input_tokens", "cached_tokens", "prefix_tokens"),
-    *("asked_output_tokens", "asked_input_tokens", "output_chars"),
-)
 OF_ERRORS: Final = ("error_class", "error", "start_time", "end_time", "http_status")
 OF_THE_SERVER: Final = ("server_total_ms", "server_load_ms", "server_prompt_ms", "server_decode_ms")
 EXAMPLES: Final = 3
@@ -332,10 +328,10 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
 
 
 def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
-    ok = cohort[list(OF_TOKENS)][ended_as(cohort, "ok")]
+    ok = among(cohort, ended_as(cohort, "ok"))
     sources = {name: count for name, count in tally(ok["token_source"]).items() if name}
-    both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
-    cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()
+    both = ok.among((ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()).to_numpy())
+    cached, into = ok["cached_tokens"].sum(min_count=1), ok["input_tokens"][ok["cached_tokens"].notna()].sum()
     asked = None
     if len(both):
         asked = {
@@ -357,10 +353,10 @@ def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
     }
 
 
-def _prompts(run: Run, ok: pd.DataFrame) -> dict[str, Any] | None:
+def _prompts(run: Run, ok: Cohort) -> dict[str, Any] | None:
     """The lengths that prompts were meant to have, against what the server counted; None where none was meant."""
-    meant = ok[ok["asked_input_tokens"].notna()]
-    if meant.empty:
+    meant = ok.among(ok["asked_input_tokens"].notna().to_numpy())
+    if not len(meant):
         return None
     everybody = run.info.options.get("tokenizer")
     own = {user.name: user.options.get("tokenizer", everybody) for user in run.info.user_classes}
@@ -373,12 +369,12 @@ def _prompts(run: Run, ok: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _prefixes(ok: pd.DataFrame) -> dict[str, Any] | None:
+def _prefixes(ok: Cohort) -> dict[str, Any] | None:
     """What prompts had in common on purpose, as a share of their tokens; None where nobody said."""
-    said = ok[ok["prefix_tokens"].notna()]
+    said = ok.among(ok["prefix_tokens"].notna().to_numpy())
     tokens = said["input_tokens"].fillna(said["asked_input_tokens"])
-    said, tokens = said[tokens.notna()], tokens.dropna()
-    if said.empty or not tokens.sum():
+    said, tokens = said.among(tokens.notna().to_numpy()), tokens.dropna()
+    if not len(said) or not tokens.sum():
         return None
     told = said["cached_tokens"].notna()
     return {
