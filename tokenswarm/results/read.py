@@ -226,7 +226,7 @@ def load(directory: str | Path) -> Run:
     missing = [name for name in (RUN_FILE, ROWS_FILE) if not (path / name).is_file()]
     if len(missing) == 2:
         raise RunDirectoryError(f"{path} is not a run directory: it has neither {RUN_FILE} nor {ROWS_FILE}")
-    memory.give_back_what_is_freed()
+    memory.keep_what_is_freed()
     defects: list[str] = []
     of_hardware: list[str] = []
     with ThreadPoolExecutor(1) as beside:  # most of reading is done without Python's lock
