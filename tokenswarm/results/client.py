@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from hdrh.histogram import HdrHistogram
 
+from tokenswarm import histogram
 from tokenswarm.results import distribution
 from tokenswarm.results.cohort import Rows, tally
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
-from tokenswarm.results.read import Run
+from tokenswarm.results.read import Run, once
 
 GAUGES: Final = ("cpu_percent", "loop_cpu_percent", "loop_wait_percent", "loop_lag_ms")
 
@@ -57,6 +59,12 @@ def intervals_inside(run: Run, phases: Phases) -> pd.DataFrame:
     """Intervals whose middle lies in a window."""
     middles = column(run.intervals, "time") - column(run.intervals, "seconds") / 2
     return run.intervals[phases.contain(middles)]
+
+
+@once
+def gaps(run: Run, phases: Phases) -> HdrHistogram:
+    """All gaps between chunks in the windows. Raises ValueError if a histogram of them is damaged."""
+    return histogram.merge(intervals_inside(run, phases)["itl"])
 
 
 def worst_worker(client: dict[str, Any], name: str) -> tuple[str, float] | None:

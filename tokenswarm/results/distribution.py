@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from hdrh.histogram import HdrHistogram
 
 from tokenswarm import histogram
 
@@ -46,7 +47,11 @@ def of(values: Floats, lower_bounds: Floats | None = None) -> Distribution | Non
 
 def of_histograms(encoded: Iterable[str]) -> Distribution | None:
     """The same of HDR histograms of microseconds, in milliseconds, within 0.5 %. Raises ValueError on a damaged one."""
-    merged = histogram.merge(encoded)
+    return of_histogram(histogram.merge(encoded))
+
+
+def of_histogram(merged: HdrHistogram) -> Distribution | None:
+    """The same of one."""
     count = int(merged.get_total_count())
     if not count:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -67,7 +67,7 @@ class Settling:
     """Seconds, in a run that is long enough."""
     seconds: float
     requests: int | None = None
-    ends: npt.NDArray[np.float64] | None = None
+    ends: npt.NDArray[np.float64] | None = field(default=None, compare=False)
     """When requests ended, in order, where they are counted."""
 
     def over(self, reached: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import islice
 from operator import itemgetter
@@ -62,36 +63,39 @@ def summarise(run: Run) -> dict[str, Any]:
     cohort = Cohort(run.rows, phases.contain(due))
     flows = flow.flows(run, phases.end)
     defects = list(run.defects)
-    summary: dict[str, Any] = {
-        "schema": 1,
-        "made_by": f"tokenswarm {__version__}",
-        "run": _run(run, phases),
-        "verdict": None,
-        "defects": defects,
-        "phases": _phases(phases),
-        "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
-        "questions": breakdown.questions(run.rows),
-        "errors": first_errors.added(_errors(run, cohort, phases), run.rows, phases),
-        "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
-        "throughput": throughput(run, phases, cohort, flows),
-        "concurrency": concurrency(run, phases, flows),
-        "tokens": _tokens(run, cohort),
-        "client": client.figures(run, phases, cohort, defects),
-        "windows": [],
-        "groups": breakdown.groups(cohort) | by_worker.group(run, phases, cohort),
-        "workers_apart": by_worker.apart(cohort),
-        "slowest": slowest.figures(run, phases, cohort),
-        "stalls": stalls.figures(run, phases),
-        "turns": turns.figures(cohort),
-        "capacity": capacity.figures(run.info.capacity),
-        "slo": goals.objectives(run, cohort, defects),
-        "goodput": goals.goodput(run, cohort, phases.seconds, defects),
-        "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
-        "gpus": gpus.together(run.hardware, phases),
-        "energy": energy.of_run(run, phases),
-        "against": against.figures(run, phases),
-        "server": server.figures(run, phases, flows),
-    }
+    with ThreadPoolExecutor(1) as beside:  # numpy does most of its work without Python's lock
+        others = beside.submit(_others, run, phases, cohort)
+        summary: dict[str, Any] = {
+            "schema": 1,
+            "made_by": f"tokenswarm {__version__}",
+            "run": _run(run, phases),
+            "verdict": None,
+            "defects": defects,
+            "phases": _phases(phases),
+            "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
+            "questions": breakdown.questions(run.rows),
+            "errors": first_errors.added(_errors(run, cohort, phases), run.rows, phases),
+            "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
+            "throughput": throughput(run, phases, cohort, flows),
+            "concurrency": concurrency(run, phases, flows),
+            "tokens": _tokens(run, cohort),
+            "client": client.figures(run, phases, cohort, defects),
+            "windows": [],
+            "groups": {},
+            "workers_apart": [],
+            "slowest": {},
+            "stalls": None,
+            "turns": None,
+            "capacity": capacity.figures(run.info.capacity),
+            "slo": goals.objectives(run, cohort, defects),
+            "goodput": goals.goodput(run, cohort, phases.seconds, defects),
+            "hardware": [],
+            "gpus": [],
+            "energy": energy.of_run(run, phases),
+            "against": {},
+            "server": server.figures(run, phases, flows),
+        }
+        summary |= others.result()
     summary["per_gpu"] = gpus.served(len(summary["energy"]["gpus"]) if summary["energy"] else 0, summary["throughput"])
     if phases.note:
         defects.append(phases.note)
@@ -100,6 +104,20 @@ def summarise(run: Run) -> dict[str, Any]:
     judged = verdict.judge(evidence.collect(run, phases, cohort, summary), _measured_metrics(summary))
     summary["verdict"] = msgspec.json.decode(msgspec.json.encode(judged))
     return summary
+
+
+def _others(run: Run, phases: Phases, cohort: Cohort) -> dict[str, Any]:
+    """What nothing else is made of."""
+    return {
+        "groups": breakdown.groups(cohort) | by_worker.group(run, phases, cohort),
+        "workers_apart": by_worker.apart(cohort),
+        "slowest": slowest.figures(run, phases, cohort),
+        "stalls": stalls.figures(run, phases),
+        "turns": turns.figures(cohort),
+        "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
+        "gpus": gpus.together(run.hardware, phases),
+        "against": against.figures(run, phases),
+    }
 
 
 def write(summary: dict[str, Any], directory: Path) -> Path:
@@ -319,9 +337,8 @@ def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
 
 
 def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
-    inside = client.intervals_inside(run, phases)
     try:
-        return distribution.of_histograms(inside["itl"])
+        return distribution.of_histogram(client.gaps(run, phases))
     except ValueError as error:
         defects.append(f"ITL could not be read from the intervals: {error}.")
         return None
