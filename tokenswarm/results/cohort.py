@@ -46,7 +46,8 @@ class Cohort:
     @cached_property
     def states(self) -> npt.NDArray[np.int8]:
         """What became of each: its status, by where that is in `record.STATUSES`."""
-        return np.asarray(pd.Categorical(self["status"], categories=STATUSES).codes, dtype=np.int8)
+        known = self["status"].astype("category").cat.set_categories(list(STATUSES))
+        return np.asarray(known.cat.codes, dtype=np.int8)
 
     def among(self, some: Mask) -> Cohort:
         """Some of them, by a mask over these."""

@@ -180,6 +180,7 @@ def in_flight(run: Run, run_end: float) -> Flow | None:
     return Flow(sent[use], ends[use], (ends - sent)[use]) if use.any() else None
 
 
+@once
 def unaccounted(run: Run) -> int:
     """Requests that the workers say were started and that have no row."""
     if run.intervals.empty:

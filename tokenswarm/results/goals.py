@@ -21,6 +21,7 @@ from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.read import Run
 from tokenswarm.slo import COLUMNS, SPEEDS, Limit, Objective, parse_goodput, parse_slo, value_at
 
+
 @dataclass(frozen=True)
 class Figures:
     """Requests as a goal sees them, one beside another: `values` is NaN where one has none, `ages_ms` how long each

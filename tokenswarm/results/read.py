@@ -178,10 +178,10 @@ class Interval(msgspec.Struct):
 class Run:
     """A run directory in memory.
 
-    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), `id` as str, other
-    text as categories (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` and
-    `server` (the model server's own page) are as `hardware.read` and `server_metrics.read` have them. `ended`: run.json
-    tells of a proper end. `rows_damaged` counts rows that were there but unreadable.
+    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), `id` as str and
+    other text as categories (empty: none). `intervals` has the fields of `Interval` as columns, in order of time;
+    `hardware` and `server` (the model server's own page) are as `hardware.read` and `server_metrics.read` have them.
+    `ended`: run.json tells of a proper end. `rows_damaged` counts rows that were there but unreadable.
     """
 
     path: Path
@@ -206,7 +206,7 @@ def once(made: Callable[Concatenate[Run, Asked], Made]) -> Callable[Concatenate[
     """For what is made of a whole run and asked for several times: it is kept with the run, and nobody changes it."""
 
     @wraps(made)
-    def kept(run: Run, *asked: Asked.args, **named: Asked.kwargs) -> Made:
+    def kept(run: Run, /, *asked: Asked.args, **named: Asked.kwargs) -> Made:
         key = (made, asked, *named.items())
         if key not in run.made:
             run.made[key] = made(run, *asked, **named)
