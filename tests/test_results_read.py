@@ -208,5 +208,5 @@ def test_a_large_file_that_is_parsed_in_pieces_says_what_it_says_as_a_whole(
     assert len(said) == 3 and damaged == 1 and len(whole) == len(records) - 2
     assert {"first, 'and' second", "=1+1", ""} == set(whole["error"])
     for pieced, *others in found[1:]:
-        pd.testing.assert_frame_equal(whole, pieced)
+        pd.testing.assert_frame_equal(whole, pieced, check_categorical=False)
         assert others == [damaged, said]

@@ -19,7 +19,7 @@ from tokenswarm.results import flow
 from tokenswarm.results.distribution import NEEDED, Floats
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases, intended
-from tokenswarm.results.read import Run
+from tokenswarm.results.read import Run, once
 
 MOST_BINS: Final = 20
 FEW_BINS: Final = 8
@@ -83,7 +83,7 @@ def figures(run: Run, phases: Phases) -> dict[str, Any]:
 
 def every(run: Run, phases: Phases) -> Iterator[Pairs]:
     """The pairs of each relation that says something: two rows at least, and an x that differs."""
-    explaining = _explaining(run, phases)
+    explaining = _explaining(run)
     cohort = phases.contain(intended(run))
     ok = (run.rows["status"] == "ok").to_numpy()
     for relation in RELATIONS:
@@ -119,7 +119,8 @@ def in_flight(rows: pd.DataFrame) -> Floats:
     return found
 
 
-def _explaining(run: Run, phases: Phases) -> dict[str, Floats]:
+@once
+def _explaining(run: Run) -> dict[str, Floats]:
     into, cached = column(run.rows, "input_tokens"), column(run.rows, "cached_tokens")
     share = np.round(np.divide(cached * 100, into, out=np.full(len(into), np.nan), where=into > 0))
     return {

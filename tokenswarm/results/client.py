@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from hdrh.histogram import HdrHistogram
 
+from tokenswarm import histogram
 from tokenswarm.results import distribution
-from tokenswarm.results.cohort import Rows
+from tokenswarm.results.cohort import Rows, tally
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
-from tokenswarm.results.read import Run
+from tokenswarm.results.read import Run, once
 
 STOPPED_MS: Final = 1000.0
 """A report that is later than this was held up by something."""
@@ -35,8 +37,8 @@ def figures(run: Run, phases: Phases, cohort: Rows, defects: list[str]) -> dict[
     workers = [_worker(index, inside[inside["worker"] == index]) for index in sorted(set(inside["worker"]))]
     return {
         "workers": int(run.intervals["worker"].nunique()) or len(run.info.workers),
-        "clocks": {str(name): int(n) for name, n in clocks.value_counts().items()},
-        "transports": {str(name): int(n) for name, n in cohort["transport"].value_counts().items() if name},
+        "clocks": tally(clocks),
+        "transports": {name: n for name, n in tally(cohort["transport"]).items() if name},
         "client_lag_ms": distribution.of(column(cohort, "client_lag_ms")),
         "read_lag_ms": read_lag,
         "merged_reads": int(inside["merged_reads"].sum()) if len(inside) else None,
@@ -59,6 +61,12 @@ def intervals_inside(run: Run, phases: Phases) -> pd.DataFrame:
     """Intervals whose middle lies in a window."""
     middles = column(run.intervals, "time") - column(run.intervals, "seconds") / 2
     return run.intervals[phases.contain(middles)]
+
+
+@once
+def gaps(run: Run, phases: Phases) -> HdrHistogram:
+    """All gaps between chunks in the windows. Raises ValueError if a histogram of them is damaged."""
+    return histogram.merge(intervals_inside(run, phases)["itl"])
 
 
 def worst_worker(client: dict[str, Any], name: str) -> tuple[str, float] | None:

@@ -23,7 +23,7 @@ class Cohort:
     def __init__(self, rows: pd.DataFrame, chosen: Mask) -> None:
         self._rows = rows
         self._chosen = None if chosen.all() else chosen
-        self._count = int(chosen.sum())
+        self._count = int(np.count_nonzero(chosen))
 
     def __len__(self) -> int:
         return self._count
@@ -36,16 +36,26 @@ class Cohort:
         every = self._rows[names]
         if self._chosen is None or isinstance(every, pd.DataFrame):
             return every if self._chosen is None else every[self._chosen]
-        return pd.Series(every.array[self._chosen], index=self._index, name=every.name, copy=False)
+        return pd.Series(every.array[self._chosen], index=self.index, name=every.name, copy=False)
 
     @cached_property
-    def _index(self) -> pd.Index[Any]:
+    def index(self) -> pd.Index[Any]:
+        """Of what is taken."""
         return self._rows.index if self._chosen is None else self._rows.index[self._chosen]
 
     @cached_property
     def states(self) -> npt.NDArray[np.int8]:
         """What became of each: its status, by where that is in `record.STATUSES`."""
-        return np.asarray(pd.Categorical(self["status"], categories=STATUSES).codes, dtype=np.int8)
+        known = self["status"].astype("category").cat.set_categories(list(STATUSES))
+        return np.asarray(known.cat.codes, dtype=np.int8)
+
+    def among(self, some: Mask) -> Cohort:
+        """Some of them, by a mask over these."""
+        if self._chosen is None:
+            return Cohort(self._rows, some)
+        chosen = self._chosen.copy()
+        chosen[chosen] = some
+        return Cohort(self._rows, chosen)
 
     def take(self, places: npt.NDArray[np.int64]) -> pd.DataFrame:
         """Whole rows, by where they are among these."""
@@ -54,6 +64,18 @@ class Cohort:
 
 Rows: TypeAlias = pd.DataFrame | Cohort
 """Requests, one each row."""
+
+
+def among(rows: Rows, some: Mask) -> Cohort:
+    """Some of these requests, by a mask over them."""
+    return rows.among(some) if isinstance(rows, Cohort) else Cohort(rows, some)
+
+
+def tally(texts: pd.Series[Any]) -> dict[str, int]:
+    """How often each text is there, the most frequent first; of equally frequent ones, the one that came first."""
+    codes, words = pd.factorize(texts)
+    counts = np.bincount(codes, minlength=len(words))
+    return {str(words[place]): int(counts[place]) for place in np.argsort(-counts, kind="stable").tolist()}
 
 
 def ended_as(rows: Rows, *statuses: str) -> Mask:

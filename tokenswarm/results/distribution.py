@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from hdrh.histogram import HdrHistogram
 
 from tokenswarm import histogram
 
@@ -46,7 +47,11 @@ def of(values: Floats, lower_bounds: Floats | None = None) -> Distribution | Non
 
 def of_histograms(encoded: Iterable[str]) -> Distribution | None:
     """The same of HDR histograms of microseconds, in milliseconds, within 0.5 %. Raises ValueError on a damaged one."""
-    merged = histogram.merge(encoded)
+    return of_histogram(histogram.merge(encoded))
+
+
+def of_histogram(merged: HdrHistogram) -> Distribution | None:
+    """The same of one."""
     count = int(merged.get_total_count())
     if not count:
         return None
@@ -60,6 +65,15 @@ def of_histograms(encoded: Iterable[str]) -> Distribution | None:
         "max": merged.get_max_value() / 1e3,
         "unsure": unsure(count),
     }
+
+
+def between(edges: Floats, at: Floats, values: Floats) -> list[Floats]:
+    """The values in each stretch from one edge to the next, by where they are (`at`, same shape; NaN: nowhere); those
+    outside are left out."""
+    which = np.digitize(at, edges).astype(np.uint16)
+    order = np.argsort(which, kind="stable")  # of small integers: by radix, in no time
+    ends = np.cumsum(np.bincount(which, minlength=len(edges) + 1))
+    return np.split(values[order], ends[:-1])[1:-1]
 
 
 def unsure(count: int) -> list[str]:

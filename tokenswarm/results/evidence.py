@@ -11,7 +11,7 @@ import pandas as pd
 from tokenswarm import ending
 from tokenswarm.record import CANCELLED, one_line
 from tokenswarm.results import client_evidence, flow, server, steadiness
-from tokenswarm.results.cohort import Rows, ended_as
+from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
 from tokenswarm.results.distribution import PERCENTILES, unsure
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
@@ -29,10 +29,6 @@ USAGE_SLACK: Final = 0.03
 """Usage may be so many tokens, or this share of the chunks, below the chunks that came: each has at least a token."""
 MOST_TOKENS_A_CHARACTER: Final = 4
 """A character has at most four bytes, and a token at least one."""
-OF_ANSWERS: Final = (
-    *("ttft_ms", "clock", "chunks", "output_tokens", "token_source", "output_chars", "user_class"),
-    *("asked_output_tokens", "reasoning_tokens", "input_tokens"),
-)
 HIDDEN_TOKENS: Final = 16
 """The end of the text and its like are tokens without a character."""
 CHECKED_TOKENS: Final = 64
@@ -41,7 +37,7 @@ CHECKED_TOKENS: Final = 64
 
 def collect(run: Run, phases: Phases, cohort: Rows, summary: dict[str, Any]) -> Iterator[Measured]:
     """Everything that can be measured of this run; a rule whose value cannot be is not asked."""
-    ok = cohort[list(OF_ANSWERS)][ended_as(cohort, "ok")]
+    ok = among(cohort, ended_as(cohort, "ok"))
     seen = ended_as(cohort, "cancelled") & (column(cohort, "chunks") > 0)  # by users who left: no fault of anybody's
     yield Measured(rule="no_ok_rows", value=len(ok) + int(seen.sum()))
     yield Measured(rule="no_steady_window", value=0.0 if phases.whole_run else max(1.0, phases.seconds))
@@ -91,8 +87,7 @@ def _failed_share(cohort: Rows) -> float:
 
 
 def _commonest_error(cohort: Rows) -> str:
-    classes = cohort["error_class"][cohort["error_class"] != ""].value_counts()
-    return str(classes.index[0]) if len(classes) else ""
+    return next((name for name in tally(cohort["error_class"]) if name), "")
 
 
 def lost_workers(run: Run) -> list[str]:
@@ -172,12 +167,12 @@ def _never_idle(run: Run, phases: Phases, cohort: Rows) -> bool:
     return bool(run.info.user_classes) and not any(user.think_time for user in run.info.user_classes)
 
 
-def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
-    streamed = ok[ok["ttft_ms"].notna()]
+def _answers(run: Run, ok: Cohort) -> Iterator[Measured]:
+    streamed = ok.among(~np.isnan(column(ok, "ttft_ms")))
     if len(streamed):
         yield Measured(rule="user_clock", value=float((streamed["clock"] == "user").mean()))
-    told = ok[ok["output_tokens"].notna()]
-    if told.empty:
+    told = ok.among(~np.isnan(column(ok, "output_tokens")))
+    if not len(told):
         return
     yield Measured(rule="tokens_estimated", value=float((told["token_source"] == "chunks").mean()))
     tokens, asked = told["output_tokens"], told["asked_output_tokens"]
@@ -193,10 +188,10 @@ def _answers(run: Run, ok: pd.DataFrame) -> Iterator[Measured]:
                 yield Measured(rule=rule, value=float(short[of].mean()))
 
 
-def _usage(ok: pd.DataFrame) -> Iterator[Measured]:
+def _usage(ok: Cohort) -> Iterator[Measured]:
     """The server's usage against what came."""
-    streamed = ok[(ok["chunks"] > 0) & (ok["token_source"] != "")]
-    told = streamed[streamed["token_source"] == "usage"]
+    streamed = ok.among(((ok["chunks"] > 0) & (ok["token_source"] != "")).to_numpy())
+    told = streamed.among((streamed["token_source"] == "usage").to_numpy())
     if len(told):
         tokens, chunks = told["output_tokens"], told["chunks"]
         fewer = chunks - tokens > np.maximum(FEW_TOKENS, USAGE_SLACK * chunks)
@@ -221,7 +216,7 @@ def _server_counter(run: Run) -> Iterator[Measured]:
         yield Measured(rule="usage_against_counter", value=share, subject=subject)
 
 
-def _length_was_fixed(run: Run, rows: pd.DataFrame) -> pd.Series[bool]:
+def _length_was_fixed(run: Run, rows: Cohort) -> pd.Series[bool]:
     """Of each row, whether the server was told to go on to the asked length; else that is a limit, and stopping is no
     fault."""
     body = run.info.options.get("extra_body")

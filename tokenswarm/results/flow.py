@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tokenswarm.results.cohort import Rows
-from tokenswarm.results.read import Run
+from tokenswarm.results.read import Run, once
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,6 +130,7 @@ def flows(run: Run, run_end: float) -> Flows:
     )
 
 
+@once
 def missing_intervals(run: Run) -> int:
     """Intervals that are not in the file: gaps in the workers' own numbering, and what run.json knows of beyond it."""
     numbers = run.intervals.groupby("worker")["seq"]
@@ -141,24 +142,25 @@ def missing_intervals(run: Run) -> int:
     )
 
 
+@once
 def output_tokens(run: Run) -> tuple[Flow | None, str]:
     """Output tokens, and what placed them in time; None if no row tells its tokens.
 
     `chunks`: the seconds their chunks arrived in, as the workers counted; `rows`, without all intervals: evenly between
     a row's first and last token.
     """
-    known = run.rows["output_tokens"].notna()
     seconds, amounts = _token_seconds(run.intervals["tokens"])
     if len(seconds) and not missing_intervals(run):
         return Flow(seconds, seconds + 1.0, amounts), "chunks"
-    if not known.any():
+    rows = run.rows[run.rows["output_tokens"].notna()]
+    if rows.empty:
         return None, ""
-    rows = run.rows[known]
     first = column(rows, "first_token_time")
     last = column(rows, "start_time") + column(rows, "last_token_ms") / 1e3
     return Flow(first, last, column(rows, "output_tokens")), "rows"
 
 
+@once
 def input_tokens(run: Run) -> Flow | None:
     """Input tokens, each request's at its first token; None if no row tells them."""
     seconds, amounts = _token_seconds(run.intervals["input_tokens"])
@@ -180,6 +182,7 @@ def counted(run: Run, what: str) -> Flow | None:
     return Flow(ends - column(run.intervals, "seconds"), ends, column(run.intervals, what))
 
 
+@once
 def in_flight(run: Run, run_end: float) -> Flow | None:
     """Requests between sent and end, as amounts of seconds; a row without an end lasts to the run's. None without."""
     sent = sent_times(run.rows)
@@ -189,6 +192,7 @@ def in_flight(run: Run, run_end: float) -> Flow | None:
     return Flow(sent[use], ends[use], (ends - sent)[use]) if use.any() else None
 
 
+@once
 def unaccounted(run: Run) -> int:
     """Requests that the workers say were started and that have no row."""
     if run.intervals.empty:
@@ -207,10 +211,10 @@ def sent_times(rows: Rows) -> Floats:
 
 def before_sent_ms(rows: Rows) -> Floats:
     """Start → sent of each row; NaN where it was never sent."""
-    total = np.zeros(len(rows))
-    for name in BEFORE_SENT:
-        total += np.nan_to_num(column(rows, name))
-    return np.where(np.isnan(column(rows, "pool_ms")), np.nan, total)
+    total = column(rows, BEFORE_SENT[0])  # which nothing is sent without
+    for name in BEFORE_SENT[1:]:
+        total = total + np.nan_to_num(column(rows, name))
+    return total
 
 
 def workers_over_time(run: Run, name: str) -> pd.Series[Any]:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from tokenswarm.errors import OptionError
-from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, OK, SHED, STATUSES, TIMEOUT
-from tokenswarm.results.cohort import Mask, Rows
+from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, OK, SHED, TIMEOUT
+from tokenswarm.results.cohort import Mask, Rows, among
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.read import Run
 from tokenswarm.slo import COLUMNS, SPEEDS, Limit, Objective, parse_goodput, parse_slo, value_at
-
-_NEEDED: Final = ("status", "user_class", "start_time", "intended_time", "end_time", *COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,23 @@ class Figures:
 @dataclass(frozen=True)
 class Held:
     """What several limits on each request make of some requests, one beside another: which of them count, which of
-    these kept to all limits, and which missed each one. Not `known`: a limit that none of them has a figure for."""
+    these kept to all limits, and, for each limit, which missed it and which have a figure for it."""
 
     due: Mask
     good: Mask
     missed: tuple[Mask, ...]
-    known: bool
+    told: tuple[Mask, ...]
+
+    @property
+    def known(self) -> bool:
+        """Not where none has a figure for one of the limits; but nothing is good where everything failed."""
+        measured = all(each.any() for each in self.told)
+        return bool(self.due.any()) and (measured or not bool(self.good.any()))
+
+    def among(self, some: Mask) -> Held:
+        """The same of some of them."""
+        missed, told = (tuple(each[some] for each in masks) for masks in (self.missed, self.told))
+        return Held(self.due[some], self.good[some], missed, told)
 
 
 def objectives(run: Run, cohort: Rows, defects: list[str]) -> dict[str, Any] | None:
@@ -54,12 +63,11 @@ def objectives(run: Run, cohort: Rows, defects: list[str]) -> dict[str, Any] | N
 
     `attained` is None where something could not be measured and nothing was missed.
     """
-    rows = _needed(cohort)
     given = _text(run.info.options, "slo")
-    found = {"objectives": _judged(given, rows, run, defects), "classes": []}
+    found = {"objectives": _judged(given, cohort, run, defects), "classes": []}
     for user_class in run.info.user_classes:
         if own := _text(user_class.options, "slo"):
-            of_class = rows[rows["user_class"] == user_class.name]
+            of_class = among(cohort, (cohort["user_class"] == user_class.name).to_numpy())
             judged = _judged(own, of_class, run, defects)
             found["classes"].append({"user_class": user_class.name, "objectives": judged})
     every = [each for part in (found, *found["classes"]) for each in part["objectives"]]
@@ -79,19 +87,13 @@ def goodput(run: Run, cohort: Rows, seconds: float, defects: list[str]) -> dict[
         limits = ()
     if not limits:
         return None
-    rows = _needed(cohort)
-    classes = sorted(name for name in rows["user_class"].unique() if name)
-    parts = [{"user_class": name, **_good(limits, rows[rows["user_class"] == name], run, seconds)} for name in classes]
-    return {
-        "limits": [limit.text for limit in limits],
-        **_good(limits, rows, run, seconds),
-        "classes": parts if len(parts) > 1 else [],
-    }
-
-
-def _needed(cohort: Rows) -> pd.DataFrame:
-    """What goals are about; the status as a category, since every one of them asks for it."""
-    return cohort[list(_NEEDED)].astype({"status": pd.CategoricalDtype(list(STATUSES))})
+    held, user_class = held_to(limits, cohort, run), cohort["user_class"]
+    classes = sorted(str(name) for name in user_class.unique() if name)
+    parts = [
+        {"user_class": name, **_good(held.among((user_class == name).to_numpy()), seconds)}
+        for name in (classes if len(classes) > 1 else ())
+    ]
+    return {"limits": [limit.text for limit in limits], **_good(held, seconds), "classes": parts}
 
 
 def goodput_limits(run: Run) -> tuple[Limit, ...]:
@@ -105,7 +107,7 @@ def _text(options: Mapping[str, Any], name: str) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _judged(text: str, rows: pd.DataFrame, run: Run, defects: list[str]) -> list[dict[str, Any]]:
+def _judged(text: str, rows: Rows, run: Run, defects: list[str]) -> list[dict[str, Any]]:
     try:
         return [_judge(objective, rows, run) for objective in parse_slo(text)] if text else []
     except OptionError as error:  # run.json was edited, or is of another version
@@ -113,7 +115,7 @@ def _judged(text: str, rows: pd.DataFrame, run: Run, defects: list[str]) -> list
         return []
 
 
-def _judge(objective: Objective, rows: pd.DataFrame, run: Run) -> dict[str, Any]:
+def _judge(objective: Objective, rows: Rows, run: Run) -> dict[str, Any]:
     figures = _figures(rows, objective.metric, run)
     counts, missed = missed_by(objective, figures)
     counted, misses = int(counts.sum()), int(missed.sum())
@@ -166,19 +168,15 @@ def _worths(figures: Figures, metric: str) -> Floats:
     return np.where(figures.are(OK) & ~np.isnan(figures.values), figures.values, others)
 
 
-def held_to(limits: Sequence[Limit], rows: pd.DataFrame, run: Run) -> Held:
+def held_to(limits: Sequence[Limit], rows: Rows, run: Run) -> Held:
     """Requests of the run, held to one limit or more."""
     columns = [_figures(rows, limit.metric, run) for limit in limits]
-    measured = all(not np.isnan(figures.values).all() for figures in columns)
-    missed = [missed_by(limit, figures)[1] for limit, figures in zip(limits, columns, strict=True)]
+    missed = tuple(missed_by(limit, figures)[1] for limit, figures in zip(limits, columns, strict=True))
     late, ended = np.logical_or.reduce(missed), columns[0].are(OK)
-    due, good = ended | late, ended & ~late
-    # Nothing is good where everything failed.
-    return Held(due, good, tuple(missed), bool(due.any()) and (measured or not good.any()))
+    return Held(ended | late, ended & ~late, missed, tuple(~np.isnan(figures.values) for figures in columns))
 
 
-def _good(limits: Sequence[Limit], rows: pd.DataFrame, run: Run, seconds: float) -> dict[str, Any]:
-    held = held_to(limits, rows, run)
+def _good(held: Held, seconds: float) -> dict[str, Any]:
     due, good = int(held.due.sum()), int(held.good.sum())
     return {
         "due": due,
@@ -189,12 +187,13 @@ def _good(limits: Sequence[Limit], rows: pd.DataFrame, run: Run, seconds: float)
     }
 
 
-def _figures(rows: pd.DataFrame, metric: str, run: Run) -> Figures:
+def _figures(rows: Rows, metric: str, run: Run) -> Figures:
     values = column(rows, COLUMNS[metric]) if metric in COLUMNS else np.full(len(rows), np.nan)
     last = float(run.rows["end_time"].max()) if len(run.rows) else math.nan
     ends = column(rows, "end_time")
     since, else_since = ("intended_time", "start_time") if metric == "ttft_due" else ("start_time", "intended_time")
-    starts = rows[since].fillna(rows[else_since]).to_numpy(dtype="float64")
+    starts = column(rows, since)
+    starts = np.where(np.isnan(starts), column(rows, else_since), starts)
     return Figures(rows["status"], values, (np.where(np.isnan(ends), last, ends) - starts) * 1e3)
 
 

@@ -56,7 +56,8 @@ def figures(samples: pd.DataFrame) -> list[dict[str, Any]]:
     deviation, median and p95 of the means, in the units of SHOWN; `samples` tells how many carry them."""
     found = []
     samples = samples[samples["metric"].isin(list(SHOWN))]
-    for (host, device, metric), group in samples.groupby(["host", "device", "metric"], sort=True, observed=True):
+    each = samples.groupby(["host", "device", "metric"], sort=True, observed=True)[["value", "mean", "max"]]
+    for (host, device, metric), group in each:
         shown = SHOWN[str(metric)]
         means = group["mean"].fillna(group["value"]) * shown.scale
         most = group["max"].fillna(group["value"]) * shown.scale

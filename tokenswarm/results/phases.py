@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tokenswarm.results import flow
 from tokenswarm.results.capacity import Probe
-from tokenswarm.results.read import Boundary, Run
+from tokenswarm.results.read import Boundary, Run, once
 
 Mask = npt.NDArray[np.bool_]
 
@@ -67,7 +67,7 @@ class Settling:
     """Seconds, in a run that is long enough."""
     seconds: float
     requests: int | None = None
-    ends: npt.NDArray[np.float64] | None = None
+    ends: npt.NDArray[np.float64] | None = field(default=None, compare=False)
     """When requests ended, in order, where they are counted."""
 
     def over(self, reached: float) -> float:
@@ -108,6 +108,7 @@ class Phases:
         return inside
 
 
+@once
 def find(run: Run) -> Phases:
     """The phases of a run. Never empty: without a steady window the whole run is the window, and `note` says why."""
     start, end = _span(run)
@@ -134,6 +135,7 @@ def find(run: Run) -> Phases:
     return Phases(start, end, settling, phases, steps, (whole,), whole_run=True, note=note)
 
 
+@once
 def intended(run: Run) -> npt.NDArray[np.float64]:
     """When each row was due, UTC epoch seconds; its start where the row has no such time."""
     times = run.rows["intended_time"].fillna(run.rows["start_time"])

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import codecs
 import typing
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 import pandas as pd
@@ -17,6 +19,9 @@ import pandas as pd
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.results import hardware, memory, rows, server_metrics
 from tokenswarm.results.capacity import Capacity
+
+Asked = ParamSpec("Asked")
+Made = TypeVar("Made")
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "requests.csv"
@@ -176,10 +181,10 @@ class Interval(msgspec.Struct):
 class Run:
     """A run directory in memory.
 
-    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), text as str
-    (empty: none). `intervals` has the fields of `Interval` as columns, in order of time; `hardware` and
-    `server` (the model server's own page) are as `hardware.read` and `server_metrics.read` have them. `ended`: run.json
-    tells of a proper end. `rows_damaged` counts rows that were there but unreadable.
+    `rows` has one row a request with all of `record.COLUMNS`: numbers as float64 (NaN: not measured), `id` as str and
+    other text as categories (empty: none). `intervals` has the fields of `Interval` as columns, in order of time;
+    `hardware` and `server` (the model server's own page) are as `hardware.read` and `server_metrics.read` have them.
+    `ended`: run.json tells of a proper end. `rows_damaged` counts rows that were there but unreadable.
     """
 
     path: Path
@@ -191,11 +196,27 @@ class Run:
     defects: list[str] = field(default_factory=list)
     ended: bool = True
     rows_damaged: int = 0
+    made: dict[Any, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
+    """What is made of it `once`."""
 
     @property
     def name(self) -> str:
         """The run's id, or the directory's name where run.json has none."""
         return self.info.run_id or self.path.resolve().name
+
+
+def once(made: Callable[Concatenate[Run, Asked], Made]) -> Callable[Concatenate[Run, Asked], Made]:
+    """For what is made of a whole run and asked for several times: it is kept with the run, and nobody changes it."""
+
+    @wraps(made)
+    def kept(run: Run, /, *asked: Asked.args, **named: Asked.kwargs) -> Made:
+        key = (made, asked, *named.items())
+        if key not in run.made:
+            run.made[key] = made(run, *asked, **named)
+        found: Made = run.made[key]
+        return found
+
+    return kept
 
 
 def load(directory: str | Path) -> Run:
@@ -208,7 +229,7 @@ def load(directory: str | Path) -> Run:
     missing = [name for name in (RUN_FILE, ROWS_FILE) if not (path / name).is_file()]
     if len(missing) == 2:
         raise RunDirectoryError(f"{path} is not a run directory: it has neither {RUN_FILE} nor {ROWS_FILE}")
-    memory.give_back_what_is_freed()
+    memory.keep_what_is_freed()
     defects: list[str] = []
     of_hardware: list[str] = []
     with ThreadPoolExecutor(1) as beside:  # most of reading is done without Python's lock

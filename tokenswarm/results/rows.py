@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
 from tokenswarm.results import skipped_lines, whole_lines
@@ -35,7 +36,8 @@ _THREADS: Final = 2
 
 
 def read(path: Path, defects: list[str]) -> tuple[pd.DataFrame, int]:
-    """All of `record.COLUMNS`, numbers as float64 and text as str, and how many rows were damaged and left out.
+    """All of `record.COLUMNS`, numbers as float64, `id` as str and other text as categories (of str, with ""), and how
+    many rows were damaged and left out.
 
     What is wrong with the file is added to `defects`. A request that is there twice counts once.
     """
@@ -58,7 +60,7 @@ def read(path: Path, defects: list[str]) -> tuple[pd.DataFrame, int]:
             columns[name] = _joined([part.columns.pop(name) for part in parts])
         else:
             empty: Any = np.nan if name in NUMERIC else ""
-            columns[name] = pd.Series(empty, index=range(count), dtype="float64" if name in NUMERIC else "str")
+            columns[name] = pd.Series(empty, index=range(count), dtype=_dtype(name))
     return _each_once(pd.DataFrame(columns, copy=False), path.name, defects), damaged
 
 
@@ -104,12 +106,21 @@ def _part(piece: bytes) -> _Part:
             part.columns[name], bad = _numbers(name, frame[name])
             part.bad_cells += bad
         else:
-            part.columns[name] = _text(frame[name])
+            part.columns[name] = _plain(frame[name]) if name == "id" else _words(frame[name])
     return part
 
 
+def _dtype(name: str) -> Any:
+    """Of a column. Nearly all text is one of a few words, but for the id."""
+    return "float64" if name in NUMERIC else "str" if name == "id" else "category"
+
+
 def _joined(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
-    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0].dtype, pd.CategoricalDtype):
+        return pd.Series(union_categoricals(parts), copy=False)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _parsed(piece: bytes) -> tuple[pd.DataFrame, int]:
@@ -118,7 +129,7 @@ def _parsed(piece: bytes) -> tuple[pd.DataFrame, int]:
     if not header:
         return pd.DataFrame(), 0
     numeric = NUMERIC.intersection(header)
-    text: Any = {name: str if name == "id" else "category" for name in header if name not in numeric}
+    text: Any = {name: _dtype(name) for name in header if name not in numeric}
     try:
         with skipped_lines.counted() as skipped:
             frame = pd.read_csv(
@@ -166,17 +177,20 @@ def _numbers(name: str, cells: pd.Series[Any]) -> tuple[pd.Series[Any], int]:
     return values, int((values.isna() & cells.notna()).sum())
 
 
-def _text(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Text as it was before `record.guard` put an apostrophe before what a spreadsheet takes for a formula."""
-    if isinstance(cells.dtype, pd.CategoricalDtype):
-        words = pd.Series(cells.cat.categories.astype(str), dtype="str")
-        codes = cells.cat.codes.to_numpy()
-        plain = pd.concat([_unguarded(words), pd.Series([""], dtype="str")], ignore_index=True)
-        return plain.take(np.where(codes < 0, len(words), codes)).reset_index(drop=True)
+def _words(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Text as categories, one of which is "", for cells that are not there."""
+    cells = cells.astype("category")
+    written = _unguarded(pd.Series(cells.cat.categories, dtype="str"))
+    places, words = pd.factorize(pd.Series([*written, ""], dtype="str"))  # guarded and not, two may be the same word
+    return pd.Series(pd.Categorical.from_codes(places[cells.cat.codes.to_numpy()], words), copy=False)
+
+
+def _plain(cells: pd.Series[Any]) -> pd.Series[Any]:
     return _unguarded(cells.fillna("").astype("str"))
 
 
 def _unguarded(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Text as it was before `record.guard` put an apostrophe before what a spreadsheet takes for a formula."""
     guarded = cells.str.startswith("'")
     return cells.str.replace(r"^'(?=[=+\-@\t\r])", "", regex=True) if guarded.any() else cells
 

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from tokenswarm.results import flow
+from tokenswarm.results.distribution import between
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phase, Phases, intended
 from tokenswarm.results.read import Run
@@ -78,9 +79,7 @@ def batches_a_half(window: Phase, rows: int) -> int:
 
 def _medians(times: Floats, values: Floats, edges: Floats) -> Floats:
     """Of the values in each batch; NaN for one without any."""
-    which = np.digitize(times, edges) - 1
-    batches = (values[which == index] for index in range(len(edges) - 1))
-    return np.array([np.median(batch) if len(batch) else np.nan for batch in batches])
+    return np.array([np.median(batch) if len(batch) else np.nan for batch in between(edges, times, values)])
 
 
 def _compared(what: str, unit: str, values: Floats) -> Iterator[Change]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +39,7 @@ from tokenswarm.results import (
     stalls,
     turns,
 )
-from tokenswarm.results.cohort import Cohort, Rows, ended_as
+from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, Instants, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
@@ -49,10 +51,6 @@ FIRST_TOKEN_CAME: Final = ("ttft_ms", "ttft_sent_ms", "ttft_due_ms")
 OF_OK_ROWS: Final = ("ttfo_ms", "ttst_ms", "tpot_ms", "e2e_ms", "last_token_ms", "output_tps", "decode_tps")
 OF_SENT_ROWS: Final = ("queue_ms", "pool_ms", "dns_ms", "tcp_ms", "tls_ms", "send_ms", "headers_ms")
 OF_WINDOWS: Final = ("ttft_ms", "tpot_ms", "e2e_ms")
-OF_TOKENS: Final = (
-    *("token_source", "user_class", "output_tokens", "input_tokens", "cached_tokens", "prefix_tokens"),
-    *("asked_output_tokens", "asked_input_tokens", "output_chars"),
-)
 OF_ERRORS: Final = ("error_class", "error", "start_time", "end_time", "http_status")
 OF_THE_SERVER: Final = ("server_total_ms", "server_load_ms", "server_prompt_ms", "server_decode_ms")
 EXAMPLES: Final = 3
@@ -65,36 +63,39 @@ def summarise(run: Run) -> dict[str, Any]:
     cohort = Cohort(run.rows, phases.contain(due))
     flows = flow.flows(run, phases.end)
     defects = list(run.defects)
-    summary: dict[str, Any] = {
-        "schema": 1,
-        "made_by": f"tokenswarm {__version__}",
-        "run": _run(run, phases),
-        "verdict": None,
-        "defects": defects,
-        "phases": _phases(phases),
-        "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
-        "questions": breakdown.questions(run.rows),
-        "errors": first_errors.added(_errors(run, cohort, phases), run.rows, phases),
-        "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
-        "throughput": throughput(run, phases, cohort, flows),
-        "concurrency": concurrency(run, phases, flows),
-        "tokens": _tokens(run, cohort),
-        "client": client.figures(run, phases, cohort, defects),
-        "windows": [],
-        "groups": breakdown.groups(cohort) | by_worker.group(run, phases, cohort),
-        "workers_apart": by_worker.apart(cohort),
-        "slowest": slowest.figures(run, phases, cohort),
-        "stalls": stalls.figures(run, phases),
-        "turns": turns.figures(cohort),
-        "capacity": capacity.figures(run.info.capacity),
-        "slo": goals.objectives(run, cohort, defects),
-        "goodput": goals.goodput(run, cohort, phases.seconds, defects),
-        "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
-        "gpus": gpus.together(run.hardware, phases),
-        "energy": energy.of_run(run, phases),
-        "against": against.figures(run, phases),
-        "server": server.figures(run, phases, flows),
-    }
+    with ThreadPoolExecutor(1) as beside:  # numpy does most of its work without Python's lock
+        others = beside.submit(_others, run, phases, cohort)
+        summary: dict[str, Any] = {
+            "schema": 1,
+            "made_by": f"tokenswarm {__version__}",
+            "run": _run(run, phases),
+            "verdict": None,
+            "defects": defects,
+            "phases": _phases(phases),
+            "requests": {"all": _statuses(run.rows), "cohort": _statuses(cohort)},
+            "questions": breakdown.questions(run.rows),
+            "errors": first_errors.added(_errors(run, cohort, phases), run.rows, phases),
+            "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
+            "throughput": throughput(run, phases, cohort, flows),
+            "concurrency": concurrency(run, phases, flows),
+            "tokens": _tokens(run, cohort),
+            "client": client.figures(run, phases, cohort, defects),
+            "windows": [],
+            "groups": {},
+            "workers_apart": [],
+            "slowest": {},
+            "stalls": None,
+            "turns": None,
+            "capacity": capacity.figures(run.info.capacity),
+            "slo": goals.objectives(run, cohort, defects),
+            "goodput": goals.goodput(run, cohort, phases.seconds, defects),
+            "hardware": [],
+            "gpus": [],
+            "energy": energy.of_run(run, phases),
+            "against": {},
+            "server": server.figures(run, phases, flows),
+        }
+        summary |= others.result()
     summary["per_gpu"] = gpus.served(len(summary["energy"]["gpus"]) if summary["energy"] else 0, summary["throughput"])
     if phases.note:
         defects.append(phases.note)
@@ -103,6 +104,20 @@ def summarise(run: Run) -> dict[str, Any]:
     judged = verdict.judge(evidence.collect(run, phases, cohort, summary), _measured_metrics(summary))
     summary["verdict"] = msgspec.json.decode(msgspec.json.encode(judged))
     return summary
+
+
+def _others(run: Run, phases: Phases, cohort: Cohort) -> dict[str, Any]:
+    """What nothing else is made of."""
+    return {
+        "groups": breakdown.groups(cohort) | by_worker.group(run, phases, cohort),
+        "workers_apart": by_worker.apart(cohort),
+        "slowest": slowest.figures(run, phases, cohort),
+        "stalls": stalls.figures(run, phases),
+        "turns": turns.figures(cohort),
+        "hardware": hardware.figures(run.hardware[phases.contain(column(run.hardware, "time"))]),
+        "gpus": gpus.together(run.hardware, phases),
+        "against": against.figures(run, phases),
+    }
 
 
 def write(summary: dict[str, Any], directory: Path) -> Path:
@@ -291,8 +306,8 @@ def _phases(phases: Phases) -> dict[str, Any]:
 
 
 def _statuses(rows: Rows) -> dict[str, int]:
-    counts = rows["status"].value_counts()
-    return {"due": len(rows)} | {status: int(counts.get(status, 0)) for status in STATUSES}
+    counts = tally(rows["status"])
+    return {"due": len(rows)} | {status: counts.get(status, 0) for status in STATUSES}
 
 
 def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
@@ -300,41 +315,40 @@ def _errors(run: Run, cohort: Rows, phases: Phases) -> list[dict[str, Any]]:
     since the run's start."""
     stayed = int((run.rows["status"] != "cancelled").sum())
     rows = run.rows.loc[run.rows["error_class"] != "", list(OF_ERRORS)]
-    in_cohort = cohort["error_class"].value_counts()
+    in_cohort = tally(cohort["error_class"])
     found = []
-    for name, count in rows["error_class"].value_counts().items():
+    for name, count in tally(rows["error_class"]).items():
         of_class = rows[rows["error_class"] == name]
-        messages = of_class["error"].value_counts().head(EXAMPLES)
+        messages = islice(tally(of_class["error"]).items(), EXAMPLES)
         times = of_class["end_time"].fillna(of_class["start_time"]).dropna() - phases.start
         found.append(
             {
-                "class": str(name),
-                "count": int(count),
-                "share": int(count) / stayed,
-                "cohort": int(in_cohort.get(name, 0)),
+                "class": name,
+                "count": count,
+                "share": count / stayed,
+                "cohort": in_cohort.get(name, 0),
                 "first_s": float(times.min()) if len(times) else None,
                 "last_s": float(times.max()) if len(times) else None,
                 "http_statuses": sorted({int(status) for status in of_class["http_status"].dropna()}),
-                "examples": [{"message": str(text), "count": int(n)} for text, n in messages.items() if text],
+                "examples": [{"message": text, "count": n} for text, n in messages if text],
             }
         )
     return found
 
 
 def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
-    inside = client.intervals_inside(run, phases)
     try:
-        return distribution.of_histograms(inside["itl"])
+        return distribution.of_histogram(client.gaps(run, phases))
     except ValueError as error:
         defects.append(f"ITL could not be read from the intervals: {error}.")
         return None
 
 
 def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
-    ok = cohort[list(OF_TOKENS)][ended_as(cohort, "ok")]
-    sources = ok.loc[ok["token_source"] != "", "token_source"].value_counts()
-    both = ok[ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()]
-    cached, into = ok["cached_tokens"].sum(min_count=1), ok.loc[ok["cached_tokens"].notna(), "input_tokens"].sum()
+    ok = among(cohort, ended_as(cohort, "ok"))
+    sources = {name: count for name, count in tally(ok["token_source"]).items() if name}
+    both = ok.among((ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()).to_numpy())
+    cached, into = ok["cached_tokens"].sum(min_count=1), ok["input_tokens"][ok["cached_tokens"].notna()].sum()
     asked = None
     if len(both):
         asked = {
@@ -344,8 +358,8 @@ def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
             "actual_share": float(both["output_tokens"].sum() / max(1.0, both["asked_output_tokens"].sum())),
         }
     return {
-        "sources": {str(name): int(count) for name, count in sources.items()},
-        "estimated": bool(sources.get("chunks", 0)),
+        "sources": sources,
+        "estimated": "chunks" in sources,
         "output": distribution.of(column(ok, "output_tokens")),
         "input": distribution.of(column(ok, "input_tokens")),
         "characters": distribution.of(column(ok, "output_chars")),
@@ -356,10 +370,10 @@ def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
     }
 
 
-def _prompts(run: Run, ok: pd.DataFrame) -> dict[str, Any] | None:
+def _prompts(run: Run, ok: Cohort) -> dict[str, Any] | None:
     """The lengths that prompts were meant to have, against what the server counted; None where none was meant."""
-    meant = ok[ok["asked_input_tokens"].notna()]
-    if meant.empty:
+    meant = ok.among(ok["asked_input_tokens"].notna().to_numpy())
+    if not len(meant):
         return None
     everybody = run.info.options.get("tokenizer")
     own = {user.name: user.options.get("tokenizer", everybody) for user in run.info.user_classes}
@@ -372,12 +386,12 @@ def _prompts(run: Run, ok: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _prefixes(ok: pd.DataFrame) -> dict[str, Any] | None:
+def _prefixes(ok: Cohort) -> dict[str, Any] | None:
     """What prompts had in common on purpose, as a share of their tokens; None where nobody said."""
-    said = ok[ok["prefix_tokens"].notna()]
+    said = ok.among(ok["prefix_tokens"].notna().to_numpy())
     tokens = said["input_tokens"].fillna(said["asked_input_tokens"])
-    said, tokens = said[tokens.notna()], tokens.dropna()
-    if said.empty or not tokens.sum():
+    said, tokens = said.among(tokens.notna().to_numpy()), tokens.dropna()
+    if not len(said) or not tokens.sum():
         return None
     told = said["cached_tokens"].notna()
     return {

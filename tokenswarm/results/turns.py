@@ -22,7 +22,8 @@ def figures(cohort: Rows) -> list[dict[str, Any]] | None:
     ok = ended_as(cohort, "ok")
     ttft, low, into, cached = (column(cohort, name) for name in COLUMNS)
     numbers = np.unique(turn[turn >= 1])[:MOST]
-    order = np.argsort(turn, kind="stable")
+    known = np.flatnonzero(turn >= 1)
+    order = known[np.argsort(turn[known], kind="stable")]
     edges = np.searchsorted(turn[order], [*numbers, numbers[-1] + 0.5])
     found = []
     for number, begin, end in zip(numbers, edges[:-1], edges[1:], strict=True):

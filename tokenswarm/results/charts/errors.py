@@ -19,6 +19,7 @@ from tokenswarm.results.charts.axes import (
     shades,
     time_bins,
 )
+from tokenswarm.results.cohort import tally
 from tokenswarm.results.flow import column
 from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
@@ -39,7 +40,7 @@ def over_time(run: Run, phases: Phases, say: Language) -> Figure | None:
     times = np.clip(times, edges[0], edges[-1] - 1e-6)
     x, width = rounded(edges[:-1] - phases.start), float(edges[1] - edges[0])
     data = []
-    for index, name in enumerate(rows["error_class"].value_counts().index):
+    for index, name in enumerate(tally(rows["error_class"])):
         counts, _ = np.histogram(times[(rows["error_class"] == name).to_numpy()], edges)
         bar = {"x": x, "y": counts.tolist(), "width": width, "offset": 0, "name": on_chart(name, 40)}
         data.append({"type": "bar", "marker": {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)]}} | bar)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tokenswarm.results.charts.axes import BLUE, RED, Figure, rounded, seconds_axis, shades
 from tokenswarm.results.charts.thinning import MOST_POINTS, extremes_kept, running_percentiles, spread_out
 from tokenswarm.results.flow import column
@@ -13,12 +15,11 @@ from tokenswarm.results.read import Run
 def over_time(run: Run, phases: Phases, name: str, title: str, say: Language) -> Figure | None:
     """A scatter of one latency against the time the request started, thinned with its extremes kept, and the median
     and p95 of each stretch of time."""
-    rows = run.rows[[name, "start_time", "status"]]
-    rows = rows[rows[name].notna() & rows["start_time"].notna()]
-    if rows.empty:
+    x, y = column(run.rows, "start_time") - phases.start, column(run.rows, name)
+    known = ~(np.isnan(x) | np.isnan(y))
+    if not known.any():
         return None
-    x, y = column(rows, "start_time") - phases.start, column(rows, name)
-    ok = (rows["status"] == "ok").to_numpy()
+    x, y, ok = x[known], y[known], (run.rows["status"] == "ok").to_numpy()[known]
     kept = extremes_kept(x, y, MOST_POINTS)
     data = []
     for mask, name_of, colour in ((ok[kept], say("ok"), BLUE), (~ok[kept], say("not ok"), RED)):

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from tokenswarm.results.charts.axes import ORANGE, TEAL, Figure, rounded
-from tokenswarm.results.distribution import NEEDED, Floats
+from tokenswarm.results.distribution import NEEDED, Floats, between
 from tokenswarm.results.language import Language
 
 MOST_POINTS: Final = 4000
@@ -68,10 +68,8 @@ def running_percentiles(x: Floats, y: Floats, say: Language) -> list[Figure]:
     if stretches < 2:
         return []
     edges = np.linspace(x.min(), x.max() + 1e-9, stretches + 1)
-    which = np.digitize(x, edges) - 1
     found = np.full((2, stretches), np.nan)
-    for index in range(stretches):
-        inside = y[which == index]
+    for index, inside in enumerate(between(edges, x, y)):
         if len(inside) >= NEEDED["p95"]:
             found[:, index] = np.percentile(inside, (50, 95))
     if np.isfinite(found[0]).sum() < 2:
@@ -79,8 +77,6 @@ def running_percentiles(x: Floats, y: Floats, say: Language) -> list[Figure]:
     line = {"type": "scatter", "mode": "lines", "x": rounded((edges[:-1] + edges[1:]) / 2)}
     lines = (found[0], say("median"), TEAL), (found[1], "p95", ORANGE)
     return [
-        line
-        | {"y": rounded(values)}
-        | {"name": name, "line": {"color": colour, "width": 2}}
+        line | {"y": rounded(values), "name": name, "line": {"color": colour, "width": 2}}
         for values, name, colour in lines
     ]

@@ -25,7 +25,7 @@ from tokenswarm.results.charts.axes import (
     value_axis,
 )
 from tokenswarm.results.charts.thinning import extremes_kept, spread_out
-from tokenswarm.results.distribution import NEEDED, Floats
+from tokenswarm.results.distribution import NEEDED, Floats, between
 from tokenswarm.results.flow import column
 from tokenswarm.results.gpus import of_gpus
 from tokenswarm.results.language import Language
@@ -154,12 +154,9 @@ def _percentile(phases: Phases, x: Floats, y: Floats, percent: float, needed: in
     if edges is None:
         return None
     edges = edges - phases.start
-    groups = pd.Series(y).groupby(np.digitize(x, edges) - 1)
-    counts = groups.size().reindex(range(len(edges) - 1), fill_value=0).to_numpy()
-    found = groups.quantile(percent / 100).reindex(range(len(edges) - 1)).to_numpy(dtype=np.float64)
-    if (counts >= needed).sum() < 2:
-        return None
-    return (edges[:-1] + edges[1:]) / 2, np.where(counts >= needed, found, np.nan)
+    stretches = between(edges, x, y)
+    found = np.array([np.percentile(each, percent) if len(each) >= needed else np.nan for each in stretches])
+    return ((edges[:-1] + edges[1:]) / 2, found) if np.isfinite(found).sum() > 1 else None
 
 
 def _server(pages: Sequence[server.Page], run: Run, phases: Phases, say: Language) -> Iterator[Row]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tokenswarm import histogram
 from tokenswarm.results import client, wording
 from tokenswarm.results.charts import distributions as charts
 from tokenswarm.results.charts.axes import BLUE, ORANGE, TEAL, VIOLET
@@ -54,5 +53,4 @@ def _spreads(material: Material) -> Iterator[tuple[str, Spread | None]]:
 def _gaps(material: Material) -> Spread | None:
     if material.summary["latency"]["itl_ms"] is None:
         return None
-    inside = client.intervals_inside(material.run, material.phases)
-    return charts.of_histogram(histogram.merge(inside["itl"]))
+    return charts.of_histogram(client.gaps(material.run, material.phases))

@@ -17,6 +17,7 @@ import pandas as pd
 from tokenswarm import verdict
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.results import client, energy, evidence, flow, goals, phases, read, summarise
+from tokenswarm.results.cohort import tally
 from tokenswarm.results.compare import metrics
 from tokenswarm.results.flow import Floats, Flows, column
 from tokenswarm.results.phases import STEADY, Phase, Phases
@@ -212,7 +213,7 @@ def _part(
         open_loop=load.arrivals != "closed",
         start=window.start - alone.start,
         seconds=seconds,
-        statuses={str(status): int(n) for status, n in rows["status"].value_counts().items() if n},
+        statuses=tally(rows["status"]),
         amounts={name: None if value is None else value * seconds for name, value in known.items()},
         samples=dict(_samples(rows)),
         ttft_low=column(rows, "ttft_low_ms"),
