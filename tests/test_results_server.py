@@ -10,7 +10,9 @@ import pytest
 import run_directory_maker as maker
 from run_directory_maker import T0
 
-from tokenswarm.results import read, report, server, summarise
+from tokenswarm.results import phases, read, report, server, summarise
+from tokenswarm.results.charts import together
+from tokenswarm.results.language import ENGLISH
 from tokenswarm.results.server_names import SERVERS
 
 HEADER = "time,source,metric,labels,value\n"
@@ -294,3 +296,16 @@ def test_the_report_shows_both_sides_and_takes_nothing_for_markup(tmp_path: Path
     assert 'id="chart-together"' in text
     assert "<b>evil" not in text
     assert "KV cache in use, mean (highest)" not in text, "it told none"
+
+
+def test_pages_that_came_late_and_all_at_once_are_no_pause_of_the_server(tmp_path: Path) -> None:
+    """The counter is drawn as it grew over the seconds before, not as the nothing between two pages of one moment."""
+    seconds = [*range(20), 23.0, 23.004, *range(24, 63)]
+    told_late = [(second, "vllm:generation_tokens_total", 1e6 + 55 * int(second)) for second in seconds]
+    running = page([(0, "vllm:num_requests_running", 1)])
+    directory = made(tmp_path, page([(second, "up", 1) for second in seconds]), running, page(told_late))
+    run = read.load(directory)
+    found = together.chart(run, phases.find(run), (), ENGLISH)
+    (line,) = [trace for trace in found["data"] if trace["name"] == "server's counter"]
+    rates = [rate for rate in line["y"] if rate is not None]
+    assert rates == pytest.approx([55] * len(rates))
