@@ -247,7 +247,7 @@ def _apart(lines: pd.DataFrame) -> float:
 
 def _line(x: Any, y: Floats, name: str, colour: str, dash: str = "solid", shape: str = "linear") -> Figure:
     style = {"color": colour, "width": 1.6, "dash": dash, "shape": shape}
-    points = {"x": x if isinstance(x, list) else rounded(x), "y": [None if np.isnan(v) else v for v in rounded(y)]}
+    points = {"x": x if isinstance(x, list) else rounded(x), "y": rounded(y)}
     return {"type": "scatter", "mode": "lines", "name": name, "line": style} | points
 
 
