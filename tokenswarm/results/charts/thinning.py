@@ -80,7 +80,7 @@ def running_percentiles(x: Floats, y: Floats, say: Language) -> list[Figure]:
     lines = (found[0], say("median"), TEAL), (found[1], "p95", ORANGE)
     return [
         line
-        | {"y": [None if np.isnan(value) else value for value in rounded(values)]}
+        | {"y": rounded(values)}
         | {"name": name, "line": {"color": colour, "width": 2}}
         for values, name, colour in lines
     ]
