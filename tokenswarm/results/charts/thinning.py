@@ -79,8 +79,6 @@ def running_percentiles(x: Floats, y: Floats, say: Language) -> list[Figure]:
     line = {"type": "scatter", "mode": "lines", "x": rounded((edges[:-1] + edges[1:]) / 2)}
     lines = (found[0], say("median"), TEAL), (found[1], "p95", ORANGE)
     return [
-        line
-        | {"y": rounded(values)}
-        | {"name": name, "line": {"color": colour, "width": 2}}
+        line | {"y": rounded(values)} | {"name": name, "line": {"color": colour, "width": 2}}
         for values, name, colour in lines
     ]
