@@ -27,7 +27,7 @@ NAMES = frozenset(
         vLLM SGLang AIPerf GuideLLM TTFO ICL E2EL request latency throughput output total input type ok due failed
         timeout cancelled incomplete shed valid degraded invalid closed coordinated omission concurrency ignore_eos
         wait_time traceback pool dns tcp tls send ttft_due_ms tcp_mem cpu max ulimit taskset Ctrl-C chat template fast
-        gevent num_requests_running num_requests_waiting
+        gevent num_requests_running num_requests_waiting X-Request-Id
         kv_cache_usage_perc token_usage prefix cache hit rate power_watts Theil-Sen
         """,
     )

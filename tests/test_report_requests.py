@@ -16,14 +16,14 @@ from test_results_report import Elements
 from test_results_stalls import replies, with_gaps
 
 from tokenswarm import histogram
-from tokenswarm.results import phases, read, summarise
+from tokenswarm.results import console, phases, read, summarise
 from tokenswarm.results.charts import spreads, stalls, timeline
 from tokenswarm.results.language import ENGLISH
 from tokenswarm.results.report import contents
 from tokenswarm.results.report.material import Material
 
-OURS = (contents.user_classes, contents.by_worker, contents.turns, contents.errors, contents.timeline, contents.stalls,
-        contents.slowest)  # fmt: skip
+OURS = (contents.stand_out, contents.user_classes, contents.by_worker, contents.turns, contents.errors,
+        contents.timeline, contents.stalls, contents.slowest)  # fmt: skip
 
 
 def rendered(folder: Path, records: list[maker.Record], **settings: Any) -> tuple[Elements, dict[str, Any]]:
@@ -114,7 +114,9 @@ def test_a_request_without_a_token_waits_to_its_end_and_is_marked(tmp_path: Path
     chart = drawn(tmp_path, [maker.failed(1, 30.0, 2.0, "http_5xx", "no")])
     assert "tokens" not in {trace["name"] for trace in chart["data"]}
     assert named(chart, "waiting for the first token")["x"] == [approx(2.0, abs=1e-3)]
-    assert named(chart, "failed or timed out")["x"] == [32.0]
+    (mark,) = named(chart, "failed or timed out")["x"]
+    assert 31.9 < mark < 32.0, "at its end, inside its own bar"
+    assert chart["data"][-1]["marker"]["line"]["width"] == 1, "two in one line are told apart"
 
 
 def test_no_two_requests_of_a_line_overlap_and_no_line_is_wasted(tmp_path: Path) -> None:
@@ -152,13 +154,32 @@ def test_a_pause_of_the_server_is_told_and_drawn(tmp_path: Path) -> None:
 
     text, charts = rendered(tmp_path, records, health=line)
     assert "6 of 8 streamed replies stood still (75.0 %), for 1.50 s at most: r0." in text.text
-    assert "Up to 19.5 s, 6 of 6 replies in progress stood still for 1.50 s" in text.text
+    assert "Up to 19.5 s (13:40:19 UTC), 6 of 6 replies in progress stood still for 1.50 s" in text.text
     assert "At least half of all replies at once: the server paused" in text.text
     bars = [trace for trace in charts["stalls"]["data"] if trace["type"] == "bar"]
     assert [(bar["name"], sum(bar["y"]), bar["y"][19]) for bar in bars] == [("worker 0", 3, 3), ("worker 1", 3, 3)]
     assert "around the longest stall, 1.50 s" in text.text
     still = named(charts["timeline-worst"], "stood still")
     assert (still["base"], still["x"]) == (approx([18.0] * 6, abs=1e-3), approx([1.5] * 6))
+
+
+def test_what_stands_out_is_told_before_everything_else(tmp_path: Path) -> None:
+    def line(worker: int, second: int) -> dict[str, Any]:
+        return {"itl": histogram.encode_ns([1_500_000_000])} if second == 19 else {}
+
+    records = with_gaps(replies([16, 16.5, 17, 16, 16.5, 17, 40, 41]), 1500, range(6))
+    text, _ = rendered(tmp_path, records, health=line)
+    told = "6 of 6 replies in progress stood still for 1.50 s"
+    assert text.text.index("What stands out") < text.text.index(told)
+    assert text.text.count(told) == 2, "there, and in its own section"
+    assert contents.SECTIONS.index(contents.stand_out) == len(contents.FIRST_SCREEN)
+    written = console.table(summarise.summarise(read.load(tmp_path)))
+    assert "Stands out: Up to 19.5 s" in written
+
+
+def test_nothing_stands_out_of_a_quiet_run(tmp_path: Path) -> None:
+    text, _ = rendered(tmp_path, replies([16, 24, 32]))
+    assert "What stands out" not in text.text
 
 
 def test_each_worker_with_stalls_has_a_colour_of_its_own_or_is_one_of_the_others(tmp_path: Path) -> None:
@@ -176,7 +197,7 @@ def test_each_worker_with_stalls_has_a_colour_of_its_own_or_is_one_of_the_others
 
 def test_no_stall_is_one_sentence_and_no_chart(tmp_path: Path) -> None:
     text, charts = rendered(tmp_path, replies([16, 24, 32]))
-    assert "No reply stood still. The longest gap was 0.045 s, of r0." in text.text
+    assert "No reply that went on had stood still. The longest gap was 0.045 s, of r0." in text.text
     assert "stalls" not in charts
 
 
@@ -186,8 +207,8 @@ def test_server_or_client_is_said_before_the_tables_and_in_each_row(tmp_path: Pa
     text, _ = rendered(tmp_path, records)
     shown = text.text[text.text.index("The slowest requests") :]
     assert "By TTFT suspect: server × 1, client × 1" in shown
-    assert re.search(r"9009\.00server40\.20", shown), "900 ms, nine times the median"
-    assert re.search(r"8008\.00client41\.20", shown)
+    assert re.search(r"9009\.00server40\.2013:40:40\.200", shown), "900 ms, nine times the median"
+    assert re.search(r"8008\.00client41\.2013:40:41\.200", shown)
     assert "r200" in shown and "r201" in shown
 
 
@@ -228,7 +249,8 @@ def test_the_first_of_an_error_stands_beside_it(tmp_path: Path) -> None:
     wrong = maker.failed(7, 30.0, 1.5, "http_5xx", "no")
     wrong.http_status, wrong.worker = 503, 1
     text, _ = rendered(tmp_path, [*maker.closed_loop(users=2), wrong])
-    assert "at 31.50 s, worker 1, HTTP 503f7" in text.text
+    assert "at 31.50 s (13:40:31.500 UTC), worker 1, HTTP 503f7" in text.text
+    assert "X-Request-Id" in text.text
 
 
 # Kinds beside one another

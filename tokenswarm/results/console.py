@@ -13,6 +13,7 @@ import msgspec
 from tokenswarm.results import capacity, goals_text, steps_text, wording
 from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.report.heading import METRICS, in_words
+from tokenswarm.results.report.stand_out import at_once
 from tokenswarm.results.wording import count, number, plain, share, statistic
 
 WIDTH: Final = 100
@@ -26,6 +27,7 @@ def table(summary: dict[str, Any], report: Path | None = None, say: Language = E
     blocks = [
         _title(summary, say),
         _verdict(summary, say),
+        _stand_out(summary, say),
         _capacity(summary, say),
         _requests(summary, say),
         _latency(summary, say),
@@ -94,6 +96,13 @@ def _verdict(summary: dict[str, Any], say: Language) -> list[str]:
     for defect in summary["defects"]:
         lines += wrapped(plain(say.again(defect)), _margin(say("defect")))
     return lines
+
+
+def _stand_out(summary: dict[str, Any], say: Language) -> list[str]:
+    """The first of each kind; the report has them all."""
+    first = dict(reversed(list(at_once(summary, say))))
+    head = say("Stands out: ")
+    return [line for text in reversed(first.values()) for line in wrapped(plain(text, 500), head)]
 
 
 def _capacity(summary: dict[str, Any], say: Language) -> list[str]:

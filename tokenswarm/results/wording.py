@@ -118,6 +118,20 @@ def instant(epoch: float | None) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def time_of_day(epoch: float, precision: str = "milliseconds") -> str:
+    """UTC, as HH:MM:SS.mmm, or in another precision of `datetime.isoformat`."""
+    if not 0 < epoch < 1e11:
+        return UNKNOWN
+    return datetime.fromtimestamp(round(epoch, 3), UTC).time().isoformat(precision)
+
+
+def sent_ids(say: Language = ENGLISH) -> str:
+    """Where the ids of requests are found again."""
+    return say(
+        "Each request took its id along as X-Request-Id: look for that in the server's logs, at its time in UTC."
+    )
+
+
 def statistic(found: Distribution | None, name: str) -> str:
     """One figure of a distribution: `~` before it if too few samples carry it, both bounds where they differ."""
     if found is None or found.get(name) is None:

@@ -21,6 +21,8 @@ Row = tuple[str, list[Figure]]
 BLUE, TEAL, ORANGE, RED, VIOLET, GREY = "#3f83f8", "#14a38b", "#e8862e", "#e5484d", "#9a6ae8", "#8b93a1"
 WORKER_COLOURS: Final = (BLUE, TEAL, ORANGE, VIOLET, "#d6409f", "#b59a00", RED, GREY)
 SHADES: Final = {"ramp": "rgba(232,134,46,0.09)", "steady": "rgba(20,163,139,0.09)", "drain": "rgba(139,147,161,0.14)"}
+CLEAR: Final = 10
+"""Pixels from the numbers of an axis to its title, however wide the numbers are."""
 MOST_BINS: Final = 600
 MOST_LABELS: Final = 9
 MOST_SHADES: Final = 200
@@ -72,7 +74,7 @@ def seconds_axis(phases: Phases, say: Language) -> Figure:
 
 def value_axis(title: str, values: Floats, wide: bool) -> Figure:
     """An axis of values that were measured: from 0, or logarithmic where they are spread `wide`."""
-    axis: Figure = {"title": {"text": title}, "exponentformat": "none", "separatethousands": True}
+    axis: Figure = {"title": {"text": title, "standoff": CLEAR}, "exponentformat": "none", "separatethousands": True}
     if not wide:
         return axis | {"rangemode": "tozero"}
     low, high = np.floor(np.log10(values[values > 0].min())), np.ceil(np.log10(values.max()))

@@ -9,7 +9,7 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from tokenswarm import histogram
-from tokenswarm.results.charts.axes import GREY, Figure, label, rounded, value_axis
+from tokenswarm.results.charts.axes import CLEAR, GREY, Figure, label, rounded, value_axis
 from tokenswarm.results.charts.thinning import spread_out
 from tokenswarm.results.distribution import Distribution, Floats
 from tokenswarm.results.language import Language
@@ -72,11 +72,12 @@ def chart(spread: Spread, found: Distribution, title: str, what: str, colour: st
     layout: Figure = {
         "height": HEIGHT,
         "xaxis": value_axis(f"{title}, ms", spread.values, wide) | {"rangemode": "normal"},
-        "yaxis": {"title": {"text": what}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": what, "standoff": CLEAR}, "rangemode": "tozero"},
         "yaxis2": {"title": {"text": say("share below, %")}, "overlaying": "y", "side": "right", "range": [0, 101]},
         "shapes": [_line(found[name]) for name in marked],
         "annotations": [
             label(float(np.log10(found[name])) if wide else found[name], f"{name} {number(found[name])}", 1 - 0.1 * i)
+            | {"bgcolor": "rgba(0,0,0,0)"}  # the bars behind it are to be seen
             for i, name in enumerate(marked)
         ],
     }

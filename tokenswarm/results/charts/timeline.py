@@ -26,6 +26,10 @@ CONNECTING: Final = ("pool_ms", "dns_ms", "tcp_ms", "tls_ms")
 CONNECT_COLOUR, SEND_COLOUR, STILL_COLOUR = "#b59a00", "#d6409f", "#a01d55"
 LINE_HEIGHTS: Final = ((30, 15), (70, 10), (MOST, 6))
 """Pixels of a line where there are at most so many."""
+OUTLINE: Final = {"color": "rgba(0,0,0,0)", "line": {"color": "#5b6472", "width": 1}}
+"""Of a request: two in one line would else be one bar."""
+INSIDE: Final = 0.006
+"""Of the picture's width: from the end of a request to the middle of the mark of how it ended."""
 SHOWN_S: Final = 0.0005
 """Of a part that is shorter nothing would be seen."""
 
@@ -68,7 +72,7 @@ def chart(
     data += _marks(found.rows, times, lines, marked, say)
     whole: Figure = {"type": "bar", "orientation": "h", "base": rounded(times.due), "x": rounded(times.end - times.due)}
     texts = list(_texts(found.rows, times, say))
-    whole |= {"y": lines.tolist(), "width": 1, "marker": {"color": "rgba(0,0,0,0)"}, "showlegend": False}
+    whole |= {"y": lines.tolist(), "width": 0.82, "marker": OUTLINE, "showlegend": False}
     data.append(whole | {"hovertext": texts, "hoverinfo": "text", "name": ""})
     count = int(lines.max()) + 1
     height = next(pixels for most, pixels in LINE_HEIGHTS if count <= most)
@@ -138,15 +142,18 @@ def _lines(begins: Floats, ends: Floats) -> Lines:
 
 def _marks(rows: pd.DataFrame, times: _Times, lines: Lines, marked: str | None, say: Language) -> Iterator[Figure]:
     """How those ended that were not ok, and the request that all this is about."""
-    status = rows["status"].to_numpy()
+    status, about = rows["status"].to_numpy(), (rows["id"] == marked).to_numpy()
+    left, right = _range(times, about)
+    # Inside its own bar: between two it could be either's.
+    ends = np.maximum((times.due + times.end) / 2, times.end - INSIDE * (right - left))
     for name, colour, which in (
         (say("failed or timed out"), RED, np.isin(status, ("failed", "timeout"))),
         (say("cancelled or cut"), GREY, np.isin(status, ("cancelled", "incomplete"))),
     ):
         if which.any():
             marker = {"symbol": "x", "size": 8, "color": colour}
-            yield _points(times.end[which], lines[which], name, marker)
-    if (about := (rows["id"] == marked).to_numpy()).any():
+            yield _points(ends[which], lines[which], name, marker)
+    if about.any():
         marker = {"symbol": "triangle-right", "size": 13, "color": RED}
         yield _points(times.due[about], lines[about], say("the one that this is about"), marker)
 

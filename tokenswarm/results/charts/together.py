@@ -180,7 +180,7 @@ def _server(pages: Sequence[server.Page], run: Run, phases: Phases, say: Languag
         if (values := page.gauge("kv_cache")) is not None
     ]
     if cache:
-        yield Row(say("KV cache of the server"), "%", cache)
+        yield Row(say("KV cache of the server, share in use"), "%", cache)
     lost = []
     for index, (page, name) in enumerate(zip(pages, _named(pages, say("so far")), strict=True)):
         values = page.so_far(page.names.preemptions)

@@ -20,12 +20,11 @@ def by_worker(material: Material) -> str:
     members = summary["groups"].get("worker")
     if not members:
         return ""
-    apart = summary["workers_apart"]
-    different = {difference["worker"] for difference in apart}
+    different = {difference["worker"] for difference in summary["workers_apart"]}
     rows = [_row(member, int(member["value"]) in different) for member in members]
-    heads = [say("Worker"), say("due"), say("ok"), say("failed"), "TTFT p50", "p95", "TPOT p50", "p95"]
+    heads = [say("Worker"), say("due"), say("ok"), say("failed, timeout"), "TTFT p50", "p95", "TPOT p50", "p95"]
     heads += [say("End to end p50"), "p95", say("tokens/s")]
-    said = [_told(difference, material) for difference in apart[:MOST_SAID]]
+    said = apart(summary, say)
     if not said and sum(member["ok"] >= FEWEST for member in members) < 2:
         said = [say("Too few requests of each worker to tell them apart.")]
     said = said or [say("No worker stands out by its median TTFT or TPOT.")]
@@ -52,10 +51,14 @@ def _row(member: dict[str, Any], different: bool) -> list[str]:
     ]
 
 
-def _told(difference: dict[str, Any], material: Material) -> str:
-    say: Language = material.say
-    hosts = {worker["index"]: worker["hostname"] for worker in material.summary["run"]["workers"]}
-    several = len({user["name"] for user in material.summary["run"]["user_classes"]}) > 1
+def apart(summary: dict[str, Any], say: Language) -> list[str]:
+    """A sentence for each worker and figure that stands out."""
+    return [_told(difference, summary["run"], say) for difference in summary["workers_apart"][:MOST_SAID]]
+
+
+def _told(difference: dict[str, Any], run: dict[str, Any], say: Language) -> str:
+    hosts = {worker["index"]: worker["hostname"] for worker in run["workers"]}
+    several = len({user["name"] for user in run["user_classes"]}) > 1
     told = {
         "worker": difference["worker"],
         "host": plain(hosts.get(difference["worker"]) or "–", 60),

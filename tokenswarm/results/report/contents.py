@@ -23,6 +23,7 @@ from tokenswarm.results.report.requests import counts, errors
 from tokenswarm.results.report.server import server
 from tokenswarm.results.report.slowest import slowest
 from tokenswarm.results.report.stalls import stalls
+from tokenswarm.results.report.stand_out import stand_out
 from tokenswarm.results.report.timeline import timeline
 from tokenswarm.results.report.workers import workers
 
@@ -31,6 +32,7 @@ FIRST_SCREEN: Final[tuple[Section, ...]] = (heading, verdict, cards)
 
 SECTIONS: Final[tuple[Section, ...]] = (
     *FIRST_SCREEN,
+    stand_out,
     reasons,
     defects,
     capacity,

@@ -9,7 +9,7 @@ from tokenswarm.results.page import escape
 from tokenswarm.results.report.material import Material
 from tokenswarm.results.wording import count, statistic
 
-HEADS: Final = ("due", "ok", "failed", "TTFT p50", "p95", "p99", "TPOT p50", "e2e p50", "p95", "output tokens")
+HEADS: Final = ("due", "ok", "failed, timeout", "TTFT p50", "p95", "p99", "TPOT p50", "e2e p50", "p95", "output tokens")
 
 
 def groups(material: Material) -> str:

@@ -71,15 +71,19 @@ def _token_facts(tokens: dict[str, Any], say: Language) -> Iterator[tuple[str, s
             ends = {"low": number(found["min"]), "high": number(found["max"])}
             yield label, say("mean {mean}, {low} to {high} a request", mean=number(found["mean"]), **ends)
     if asked := tokens["asked"]:
-        given = {"asked": number(asked["asked_mean"]), "given": number(asked["actual_mean"])}
-        found = say("{asked} asked, {given} given on average ({share})", **given, share=share(asked["actual_share"]))
-        yield say("Length"), found
+        yield say("Length"), lengths(asked, say)
     if found := tokens["prompts"]:
         yield say("Length of prompts"), escape(wording.prompts(found, say))
     if tokens["cached_share"] is not None:
         yield say("Cached input"), share(tokens["cached_share"])
     if found := tokens["prefixes"]:
         yield say("Prefixes"), escape(wording.prefixes(found, say))
+
+
+def lengths(asked: dict[str, Any], say: Language) -> str:
+    """How long replies were asked to be, and came to be."""
+    given = {"asked": number(asked["asked_mean"]), "given": number(asked["actual_mean"])}
+    return say("{asked} asked, {given} given on average ({share})", **given, share=share(asked["actual_share"]))
 
 
 def steps(material: Material) -> str:

@@ -47,16 +47,18 @@ def errors(material: Material) -> str:
         meaning = escape(say(wording.ERROR_CLASSES.get(error["class"], "")))
         name = f"<code>{escape(error['class'])}</code><br><small>{meaning}</small>"
         cells = [name, count(error["count"]), share(error["share"]), statuses, when, examples]
-        rows.append([*cells, _first(error["first"], say)])
+        rows.append([*cells, _first(error["first"], material.phases.start, say)])
     chart = charts.over_time(material.run, material.phases, say)
     heads = [say("Class"), say("Requests"), say("Share"), "HTTP", say("When"), say("Messages, most frequent first")]
     heads.append(say("The first: to be found in logs"))
     drawn = figure("chart-errors", chart, say("Errors by class"))
-    return section(say("Errors"), drawn, table(heads, rows, "texts"))
+    return section(say("Errors"), drawn, table(heads, rows, "texts"), note=wording.sent_ids(say))
 
 
-def _first(error: dict[str, Any], say: Language) -> str:
-    at = UNKNOWN_TIME if error["at_s"] is None else f"{error['at_s']:.2f}"
-    where = say("at {at} s, worker {worker}", at=at, worker=count(error["worker"]))
+def _first(error: dict[str, Any], origin: float, say: Language) -> str:
+    at = utc = UNKNOWN_TIME
+    if error["at_s"] is not None:
+        at, utc = f"{error['at_s']:.2f}", wording.time_of_day(origin + error["at_s"])
+    where = say("at {at} s ({utc} UTC), worker {worker}", at=at, utc=utc, worker=count(error["worker"]))
     status = "" if error["http_status"] is None else f", HTTP {error['http_status']}"
     return f"{escape(where + status)}<br><code>{escape(error['id'], 80)}</code>"

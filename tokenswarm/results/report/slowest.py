@@ -11,7 +11,7 @@ from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.report.material import Material
 from tokenswarm.results.slowest import CLIENT, CONNECTION, LENGTH, SERVER
-from tokenswarm.results.wording import UNKNOWN, count, number
+from tokenswarm.results.wording import UNKNOWN, count, number, sent_ids, time_of_day
 
 Slow = dict[str, Any]
 LEVELS: Final = {SERVER: "invalid", CONNECTION: "degraded", CLIENT: "degraded", LENGTH: "note"}
@@ -28,7 +28,7 @@ def slowest(material: Material) -> str:
     shown = [(kind, title, found[kind]) for kind, title in titles.items() if found[kind]]
     tables = []
     for index, (kind, title, requests) in enumerate(shown):
-        heads, rows = _table(requests, kind, say)
+        heads, rows = _table(requests, kind, material)
         summary = f"<summary><strong>{escape(title)}</strong> {escape(_suspects(requests, say))}</summary>"
         table = page.table(heads, rows, "figures narrow")
         tables.append(f"<details{'' if index else ' open'}>{summary}{table}</details>")
@@ -38,7 +38,7 @@ def slowest(material: Material) -> str:
         "Client: its own delay, or what it does not know since it read late. Length: the reply is longer than the "
         "median's."
     )
-    return page.section(say("The slowest requests"), *tables, note=note)
+    return page.section(say("The slowest requests"), *tables, note=f"{note} {sent_ids(say)}")
 
 
 def _suspects(requests: list[Slow], say: Language) -> str:
@@ -52,21 +52,23 @@ def _names(say: Language) -> dict[str, str]:
     return {SERVER: say("server"), CONNECTION: say("connection"), CLIENT: say("client"), LENGTH: say("length")}
 
 
-def _table(requests: list[Slow], kind: str, say: Language) -> tuple[list[str], list[list[str]]]:
+def _table(requests: list[Slow], kind: str, material: Material) -> tuple[list[str], list[list[str]]]:
+    say = material.say
     several_steps = len({slow["step"] for slow in requests}) > 1
     new = any(slow["conn_reused"] is False for slow in requests)
     left_out = {"" if several_steps else say("step"), "" if new else say("connection")}
     columns = [
         (head, cell)
-        for head, cell in _columns(kind, say)
+        for head, cell in _columns(kind, material.phases.start, say)
         if head not in left_out and any(cell(slow) for slow in requests)
     ]
     heads = [escape(head) for head, _ in columns]
     return heads, [[cell(slow) or UNKNOWN for _, cell in columns] for slow in requests]
 
 
-def _columns(kind: str, say: Language) -> Iterator[tuple[str, Callable[[Slow], str]]]:
-    """Heads, and what makes the cells (markup; empty where nothing was measured). A column of nothing is left out."""
+def _columns(kind: str, origin: float, say: Language) -> Iterator[tuple[str, Callable[[Slow], str]]]:
+    """Heads, and what makes the cells (markup; empty where nothing was measured). A column of nothing is left out.
+    `origin`: the run's start."""
     names = _names(say)
 
     def suspect(slow: Slow) -> str:
@@ -84,7 +86,10 @@ def _columns(kind: str, say: Language) -> Iterator[tuple[str, Callable[[Slow], s
     yield "ms", lambda slow: number(slow[kind])
     yield say("× median"), lambda slow: _number(slow["times_median"])
     yield say("Suspect"), suspect
-    yield say("started, s"), lambda slow: f"{slow['at_s']:.2f}"
+    yield (
+        say("started, s; UTC"),
+        lambda slow: f"{slow['at_s']:.2f}<br><small>{time_of_day(origin + slow['at_s'])}</small>",
+    )
     if kind != "ttft_ms":
         yield say("TTFT, ms"), lambda slow: _number(slow["ttft_ms"])
     if kind == "e2e_ms":

@@ -10,7 +10,7 @@ from tokenswarm.results.charts import stalls as charts
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.report.material import Material
-from tokenswarm.results.wording import count, number, share
+from tokenswarm.results.wording import count, number, sent_ids, share, time_of_day
 
 
 def stalls(material: Material) -> str:
@@ -30,13 +30,15 @@ def stalls(material: Material) -> str:
         "to the second at best; where it is known less well, a line shows between when.",
         limit=number(found["threshold_ms"] / 1e3),
     )
-    return page.section(say("Stalls"), said, _moments(found["moments"], say), drawn, note=note)
+    lines = "".join(f"<li>{escape(line)}</li>" for line in moments(material.summary, say))
+    listed = f"<ul>{lines}</ul>" if lines else ""
+    return page.section(say("Stalls"), said, listed, drawn, note=f"{note} {sent_ids(say)}")
 
 
 def _sentences(found: dict[str, Any], say: Language) -> Iterator[str]:
     longest = {"longest": number(found["longest_ms"] / 1e3), "id": found["longest_id"]}
     if not found["requests"]:
-        yield say("No reply stood still. The longest gap was {longest} s, of {id}.", **longest)
+        yield say("No reply that went on had stood still. The longest gap was {longest} s, of {id}.", **longest)
     else:
         yield say(
             "{requests} of {streamed} streamed replies stood still ({share}), for {longest} s at most: {id}.",
@@ -45,7 +47,7 @@ def _sentences(found: dict[str, Any], say: Language) -> Iterator[str]:
         )  # fmt: skip
     if found["silent"]:
         yield say(
-            "{count} fell silent and never went on: their requests failed, or were given up or cut.",
+            "{count} replies fell silent and never went on: their requests failed, or were given up or cut.",
             count=count(found["silent"]),
         )
     if (worker := found["one_worker"]) is not None:
@@ -56,19 +58,21 @@ def _sentences(found: dict[str, Any], say: Language) -> Iterator[str]:
         )
 
 
-def _moments(moments: list[dict[str, Any]], say: Language) -> str:
-    """A line for each moment at which several ended."""
+def moments(summary: dict[str, Any], say: Language) -> list[str]:
+    """A line for each moment at which several ended, the one with the most first."""
+    found, start = summary["stalls"], summary["run"]["start"]
     why = {
         "server": say("At least half of all replies at once: the server paused, or what all share on the way to it."),
         "worker": say("Those of one worker, while others' went on: look at its host, and its way to the server."),
         "unknown": say("Others stood still too, but it is not known when: whose fault it was cannot be told."),
         None: say("Some of many, while others went on: requests that the server put off, most likely."),
     }
-    lines = [
+    return [
         say(
-            "Up to {at} s, {requests} of {streaming} replies in progress stood still for {median} s (median; the "
-            "longest {longest} s), on workers {workers}. {why}",
+            "Up to {at} s ({utc} UTC), {requests} of {streaming} replies in progress stood still for {median} s "
+            "(median; the longest {longest} s), on workers {workers}. {why}",
             at=f"{moment['at_s']:.1f}",
+            utc=time_of_day(start + moment["at_s"], "seconds"),
             requests=count(moment["requests"]),
             streaming=count(moment["streaming"]),
             median=number(moment["median_ms"] / 1e3),
@@ -76,6 +80,5 @@ def _moments(moments: list[dict[str, Any]], say: Language) -> str:
             workers=", ".join(str(worker) for worker in moment["workers"]),
             why=why[moment["suspect"]],
         )
-        for moment in moments
+        for moment in (found["moments"] if found else [])
     ]
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""

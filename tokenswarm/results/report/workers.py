@@ -48,4 +48,7 @@ def _status(status: str, say: Language) -> str:
 
 def _offset(worker: dict[str, Any]) -> str:
     offset, uncertainty = worker["clock_offset_ms"], worker["clock_uncertainty_ms"]
-    return number(None) if offset is None else f"{offset:+,.1f} ± {uncertainty or 0:.1f}"
+    if offset is None:
+        return number(None)
+    shown = round(offset, 1) or 0.0  # no -0.0
+    return f"{shown:{'+' if shown else ''},.1f} ± {uncertainty or 0:.1f}"

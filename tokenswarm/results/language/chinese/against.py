@@ -33,7 +33,7 @@ TEXTS: Final = {
     "TTFT, by the time a request started": "TTFT，按请求开始时刻",
     "Requests at the server": "服务端的请求",
     "waiting": "排队",
-    "KV cache of the server": "服务端 KV 缓存",
+    "KV cache of the server, share in use": "服务端 KV 缓存占用率",
     "in use": "已用",
     "Preemptions": "抢占次数",
     "so far": "累计",

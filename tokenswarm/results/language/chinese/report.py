@@ -78,6 +78,12 @@ TEXTS: Final = {
     "met": "达标",
     "{n} missed": "{n} 项未达标",
     "Defects of the run directory": "运行目录的缺陷",
+    # What stands out
+    "What stands out": "值得注意",
+    "Stands out: ": "值得注意：",
+    "{n} requests waited in the server's queue on average.": "平均有 {n} 个请求在服务端排队。",
+    "Output tokens of a reply: {found}.": "每个回复的输出 token：{found}。",
+    "{n} of the {all} slowest by TTFT owe it to the client itself.": "TTFT 最高的 {all} 个请求中，有 {n} 个慢在客户端自身。",
     # Goals and capacity
     "value": "实测值",
     "missed by": "未达标占比",
@@ -179,6 +185,7 @@ TEXTS: Final = {
     "Steady window": "稳态窗口",
     "All": "全部",
     "failed": "失败",
+    "failed, timeout": "失败、超时",
     "timeout": "超时",
     "cancelled": "取消",
     "incomplete": "被截断",

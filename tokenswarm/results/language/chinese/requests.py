@@ -40,18 +40,18 @@ TEXTS: Final = {
     "known to the second at best; where it is known less well, a line shows between when.":
         "停顿：回复超过 {limit} s 没有任何数据（一秒，或间隔中位数的十倍，取较大者）。整个运行中每个请求按其"
         "最长间隔只计一次。结束时刻至多精确到秒；不够精确时，以横线表示其可能的范围。",
-    "No reply stood still. The longest gap was {longest} s, of {id}.":
-        "没有回复停顿。最长间隔为 {longest} s，属于 {id}。",
+    "No reply that went on had stood still. The longest gap was {longest} s, of {id}.":
+        "继续下去的回复都没有停顿过。最长间隔为 {longest} s，属于 {id}。",
     "{requests} of {streamed} streamed replies stood still ({share}), for {longest} s at most: {id}.":
         "{streamed} 个流式回复中有 {requests} 个停顿（{share}），最长 {longest} s：{id}。",
-    "{count} fell silent and never went on: their requests failed, or were given up or cut.":
-        "有 {count} 个中途沉默，再未继续：这些请求失败、被放弃或被截断。",
+    "{count} replies fell silent and never went on: their requests failed, or were given up or cut.":
+        "有 {count} 个回复中途沉默，再未继续：这些请求失败、被放弃或被截断。",
     "All of them are worker {worker}'s, which chance would hardly bring about: look at its host, and at the "
     "network between it and the server.":
         "它们全部属于 worker {worker}，几乎不可能出于偶然：请检查其主机及其与服务端之间的网络。",
-    "Up to {at} s, {requests} of {streaming} replies in progress stood still for {median} s (median; the longest "
+    "Up to {at} s ({utc} UTC), {requests} of {streaming} replies in progress stood still for {median} s (median; the longest "
     "{longest} s), on workers {workers}. {why}":
-        "至 {at} s 为止，在途的 {streaming} 个回复里有 {requests} 个停顿了 {median} s（中位数；最长 {longest} s）"
+        "至 {at} s（{utc} UTC）为止，在途的 {streaming} 个回复里有 {requests} 个停顿了 {median} s（中位数；最长 {longest} s）"
         "，位于 worker {workers}。{why}",
     "At least half of all replies at once: the server paused, or what all share on the way to it.":
         "至少一半的回复同时停顿：服务端，或通往它的共同路径，暂停了。",
@@ -88,7 +88,7 @@ TEXTS: Final = {
     "new": "新建",
     "× median": "中位数的倍数",
     "Suspect": "疑似原因",
-    "started, s": "开始，s",
+    "started, s; UTC": "开始，s；UTC",
     "TTFT, ms": "TTFT，ms",
     "longest gap, ms": "最长间隔，ms",
     "tokens in / out": "输入 / 输出 token",
@@ -137,5 +137,7 @@ TEXTS: Final = {
         "各轮次的 TTFT，从 p5 到 p95；箱体为中间 50 %，其中的线为中位数",
     # errors
     "The first: to be found in logs": "首个：可在日志中查找",
-    "at {at} s, worker {worker}": "{at} s，worker {worker}",
+    "at {at} s ({utc} UTC), worker {worker}": "{at} s（{utc} UTC），worker {worker}",
+    "Each request took its id along as X-Request-Id: look for that in the server's logs, at its time in UTC.":
+        "每个请求都以 X-Request-Id 带上了自己的标识：可按它和 UTC 时刻在服务端日志中查找。",
 }  # fmt: skip
