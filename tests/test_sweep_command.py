@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stepped(folder / "runs" / "again", (4,), options=goals)
     stepped(folder / "one", (4,))
     stepped(folder / "ill", (4, 8, 16), ill=lambda index: STEAL if index == 1 else {})
+    stepped(folder / "doubted", (4, 8, 16), ill=lambda index: {"steal_percent": 3.0} if index < 2 else {})
     (folder / "empty").mkdir()
     return folder
 
@@ -90,6 +91,32 @@ def test_json_has_the_answers_and_the_reasons(inside: Path, capsys: pytest.Captu
     assert (eight["verdict"], eight["client_was_the_limit"], eight["counted"]) == ("invalid", True, False)
     assert "The hypervisor took 9 %" in eight["reasons"][0]
     assert (four["front"], eight["front"], sixteen["front"]) == (True, False, True)
+
+
+def test_levels_that_keep_a_goal_but_do_not_count_are_named_and_why(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["doubted", "--slo", "ttft_p95<300ms", "--no-html"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    four, eight = "4 users (degraded)", "8 users (degraded)"
+    kept = f"Not counted: {four}, {eight}; --trust degraded counts them in."
+    assert said.startswith(f"Best within ttft_p95<300ms: No level that counts keeps to that; others do. {kept}")
+    assert f"the others are not valid, or lack one of the two figures. {kept}" in said
+    assert "degraded 4 users: The hypervisor took 3 %" in said and "degraded 8 users: The hypervisor took 3 %" in said
+    assert command.main(["ill", "--slo", "ttft_p95<105ms", "--no-html", "--trust", "degraded"]) == 0
+    assert "8 users (client limit); --trust all counts them in." in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_answer_that_rests_on_a_degraded_level_says_so_and_on_how_many_requests(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["doubted", "--slo", "ttft_p95<300ms", "--trust", "degraded", "--out", "doubted.html"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    caveat = "rests on 320 requests, degraded"
+    assert f"Best within ttft_p95<300ms: 8 users, 176 output tokens/s, TTFT p95 110 ms, {caveat}" in said
+    assert Elements(Path("doubted.html").read_text(encoding="utf-8")).text.count(caveat) >= 1
+    assert command.main(["one", "--trust", "all", "--no-html"]) == 0
+    assert "rests on" not in capsys.readouterr().out
 
 
 def test_one_level_is_a_table_with_a_note_and_no_curve(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
