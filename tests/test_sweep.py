@@ -107,6 +107,15 @@ def test_goals_of_a_class_of_users_count_as_those_of_the_run(tmp_path: Path) -> 
     assert [level.attained for level in everybody.levels] == [True, True]
 
 
+def test_a_curve_is_named_by_what_is_known_of_it_and_differs(tmp_path: Path) -> None:
+    paths = [
+        stepped(tmp_path / name, (4,), seconds=6, options=options)
+        for name, options in (("plain", {}), ("hot", {"temperature": 1.0}), ("long", {"min_tokens": 9}))
+    ]
+    assert [only.name for only in sweep(paths).curves] == ["plain", "temperature=1.0", "min_tokens=9"]
+    assert [only.name for only in sweep(paths[1:2]).curves] == [""]
+
+
 def test_repeated_levels_are_pooled_and_their_spread_is_kept(tmp_path: Path) -> None:
     once = stepped(tmp_path / "once", (4, 8, 4))
     again = stepped(tmp_path / "again", (8,), ttfts={8: 0.130})
@@ -234,7 +243,7 @@ def test_what_only_says_how_much_load_does_not_part_runs(tmp_path: Path) -> None
     other = stepped(tmp_path / "other", (8,), options={"run_dir": "y", "requests": 100, "seed": 2, "lang": "zh"})
     assert len(sweep([one, other]).curves) == 1
     longer = stepped(tmp_path / "longer", (8,), options={"output_tokens": 500})
-    assert [one.name for one in sweep([one, longer]).curves] == ["output_tokens=–", "output_tokens=500"]
+    assert [one.name for one in sweep([one, longer]).curves] == ["one", "output_tokens=500"]
 
 
 def gpu(watts: dict[int, float], seconds: float) -> str:
@@ -273,8 +282,8 @@ def test_a_run_without_levels_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError) as raised:
         observe(path)
     assert str(raised.value) == (
-        f"{path} has no load level to show, since load did not stay at its target for longer than the settling time of "
-        "60 s: let each level last longer, or set a shorter --warmup."
+        f"{path} has no load level to show: load did not stay at its target for longer than the settling time of "
+        "60 s. Let each level last longer, or set a shorter --warmup."
     )
     header = (path / "requests.csv").read_text().splitlines()[0]
     (path / "requests.csv").write_text(header + "\n")
