@@ -274,7 +274,14 @@ def test_unknown_energy_and_cost_stay_unknown_with_the_reason(tmp_path: Path) ->
     found = sweep([path], Wish(energy=energy.Wish(price_per_gpu_hour=3.6)))
     assert {value for level in found.levels for value in (level.energy or {}).values()} == {None}
     (said,) = cautions(found)
-    assert said.startswith(f"{path}: The cost is unknown, since no GPU was sampled")
+    assert said.startswith(
+        f"{path}: The cost is unknown, since no GPU was sampled: say how many there are by --gpu-count"
+    )
+    paid = sweep([path], Wish(energy=energy.Wish(price_per_gpu_hour=3.6, gpu_count=4)), price=3.6)
+    level = paid.levels[0]
+    cost = 3.6 * 4 / 3600 * 1e6 / (level.rates["output_tokens"] or 0)
+    assert level.energy and level.energy["cost_per_million_output_tokens"] == pytest.approx(cost, rel=1e-3)
+    assert level.energy["watts"] is None and not list(cautions(paid))
 
 
 def test_a_run_without_levels_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tokenswarm.results.compare import metrics, sides
 from tokenswarm.results.compare.command import check_directory
 from tokenswarm.results.compare.metrics import Metric
 from tokenswarm.results.compare.page import write
+from tokenswarm.results.energy_command import whole
 from tokenswarm.results.language import LANGUAGES, Language
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
 from tokenswarm.results.sweep.cautions import cautions
@@ -98,6 +99,9 @@ def parser(program: str = "tokenswarm sweep") -> argparse.ArgumentParser:
     )
     made.add_argument("--idle", metavar="WATTS", type=_natural, help="of these GPUs together, for energy net of it")
     made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=_natural, help="in any currency, for the costs")
+    made.add_argument(
+        "--gpu-count", metavar="N", type=whole, help="GPUs that are paid for (those that count), for the costs"
+    )
     made.add_argument("--format", choices=FORMATS, default=TEXT, help="of what is printed (text)")
     made.add_argument("--out", metavar="FILE", type=Path, help=f"the page ({PAGE} in the first run's directory)")
     made.add_argument("--no-html", action="store_true", help="no page")
@@ -124,7 +128,7 @@ def parse(arguments: Sequence[str] | None = None, program: str = "tokenswarm swe
         parse_slo(given.slo)
     if given.goodput:
         parse_goodput(given.goodput)
-    used = energy.Wish(given.gpus, given.idle, given.price_per_gpu_hour)
+    used = energy.Wish(given.gpus, given.idle, given.price_per_gpu_hour, given.gpu_count)
     wish = Wish(given.slo, given.goodput, used)
     html = not given.no_html
     if html and given.out is not None:

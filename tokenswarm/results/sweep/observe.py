@@ -253,9 +253,10 @@ def _energy(run: Run, found: Phases, wish: energy.Wish) -> tuple[list[dict[str, 
         return None, ()
     told = energy.figures(run, found, wish)
     notes = list(told["notes"])
-    if wish.price_per_gpu_hour is not None and not told["gpus"]:
+    if wish.price_per_gpu_hour is not None and not told["gpus"] and wish.gpu_count is None:
         notes.append(
-            "The cost is unknown, since no GPU was sampled: record the run with --hardware, or name its GPUs by --gpus."
+            "The cost is unknown, since no GPU was sampled: say how many there are by --gpu-count, or record the run "
+            "with --hardware."
         )
     return told["windows"], tuple(notes) if told["gpus"] or wish != NO_WISH else ()
 

@@ -117,3 +117,9 @@ TEXTS: Final = {
     "Not counted": "不计入",
     "The verdict on the level is not valid: it is shown, and never chosen.": "该级别的结论非“有效”：只显示，不入选。",
 }
+RECORDED: Final = {
+    "{path} holds the same run: it counts once.": "{path} 是同一次运行：只计一次。",
+    "The cost is unknown, since no GPU was sampled: say how many there are by --gpu-count, or record the run "
+    "with --hardware.": "成本未知，因为没有采样任何 GPU：请用 --gpu-count 给出 GPU 数，或在运行时使用 --hardware。",
+}
+"""Of what notes on a run say."""
