@@ -46,14 +46,14 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_repeated_runs_by_wildcards_a_limit_that_is_missed_and_the_page(runs: Path) -> None:
-    words = ("--baseline", "runs/*-old", "--candidate", "runs/*-new", "--out", "pages/x.html")
+    words = ("--baseline", "runs/*-old", "--candidate", "runs/*-new", "--out", "x.html")
     done = run(runs, *words, "--fail-if", "ttft_p50 +10%", "--fail-if", "requests_per_s -5%")
     assert done.returncode == 3, done.stderr
     assert re.search(r"^Baseline +2 runs of old$", done.stdout, re.MULTILINE)
     assert re.search(r"^TTFT p50, ms .*\], worse$", done.stdout, re.MULTILINE)
     assert re.search(r"^FAILED +ttft_p50 \+10%: \+50 % \[.*beyond the limit$", done.stdout, re.MULTILINE)
     assert re.search(r"^passed +requests_per_s -5%:", done.stdout, re.MULTILINE)
-    assert (runs.parent / "pages" / "x.html").is_file()
+    assert (runs.parent / "x.html").is_file()
 
 
 def test_the_first_run_is_compared_with_each_of_the_others(runs: Path) -> None:
@@ -73,6 +73,14 @@ def test_the_first_run_is_compared_with_each_of_the_others(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (
+            ("runs/0-old", "runs/0-new", "--out", "none/x.html"),
+            "--out none/x.html: there is no directory none: make it",
+        ),
+        (
+            ("runs/0-old", "runs/0-new", "--json", "none/x.json"),
+            "--json none/x.json: there is no directory none: make it",
+        ),
         (("runs/0-old",), "only runs/0-old is named"),
         ((), "name two runs or more, or both --baseline and --candidate"),
         (("runs/0-old", "--candidate", "runs/0-new"), "not both"),

@@ -223,7 +223,10 @@ def test_a_card_without_samples_makes_all_unknown_but_not_the_others(tmp_path: P
 
 def test_a_card_that_was_asked_for_and_is_not_there_is_named(tmp_path: Path) -> None:
     directory = made(tmp_path, samples("GPU-a", COUNTER, steady(300)))
-    assert "The energy of GPU-x is unknown" in only_note(figures(directory, Wish(gpus=("GPU-a", "GPU-x"))))
+    with pytest.raises(AnalysisError, match=r"--gpus GPU-x is none of the GPUs that are known: gpu1/GPU-a$"):
+        figures(directory, Wish(gpus=("GPU-a", "GPU-x")))
+    with pytest.raises(AnalysisError, match="GPU-x"):
+        figures(directory, Wish(gpus=("GPU-x",)))
 
 
 def test_nan_is_no_sample(tmp_path: Path) -> None:
@@ -275,6 +278,23 @@ def test_when_all_requests_fail_there_is_energy_but_none_a_token(tmp_path: Path)
     assert told["all"]["joules"] == pytest.approx(300 * WINDOW_S)
     assert told["all"]["joules_per_output_token"] is None
     assert told["all"]["cost_per_million_output_tokens"] is None
+
+
+def test_the_cost_of_so_many_gpus_needs_no_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = maker.write(tmp_path / "run", maker.closed_loop(), maker.boundaries(10, 2, 60, 62))
+    told = figures(directory, Wish(price_per_gpu_hour=2.5, gpu_count=4))["all"]
+    cost = 2.5 * 4 * WINDOW_S / 3600
+    assert (told["cost"], told["joules"]) == (pytest.approx(cost), None)
+    assert told["cost_per_million_output_tokens"] == pytest.approx(cost * 1e6 / (OUTPUT_PER_S * WINDOW_S))
+    assert main([str(directory), "--price-per-gpu-hour", "2.5", "--gpu-count", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "No GPU was sampled" in said and re.search(r"^  energy, J +unknown$", said, re.MULTILINE)
+    assert re.search(rf"^  cost +{cost:.4g}$", said, re.MULTILINE)
+    assert main([str(directory)]) == 0
+    assert "written meanwhile by --hardware FILE" in capsys.readouterr().out
+    sampled = made(tmp_path / "sampled", samples("GPU-a", COUNTER, steady(300)))
+    both = figures(sampled, Wish(price_per_gpu_hour=2.5, gpu_count=4))["all"]
+    assert (both["cost"], both["watts"]) == (pytest.approx(cost), 300)
 
 
 def test_without_gpus_there_is_nothing(tmp_path: Path) -> None:

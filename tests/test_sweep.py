@@ -107,6 +107,15 @@ def test_goals_of_a_class_of_users_count_as_those_of_the_run(tmp_path: Path) -> 
     assert [level.attained for level in everybody.levels] == [True, True]
 
 
+def test_a_curve_is_named_by_what_is_known_of_it_and_differs(tmp_path: Path) -> None:
+    paths = [
+        stepped(tmp_path / name, (4,), seconds=6, options=options)
+        for name, options in (("plain", {}), ("hot", {"temperature": 1.0}), ("long", {"min_tokens": 9}))
+    ]
+    assert [only.name for only in sweep(paths).curves] == ["plain", "temperature=1.0", "min_tokens=9"]
+    assert [only.name for only in sweep(paths[1:2]).curves] == [""]
+
+
 def test_repeated_levels_are_pooled_and_their_spread_is_kept(tmp_path: Path) -> None:
     once = stepped(tmp_path / "once", (4, 8, 4))
     again = stepped(tmp_path / "again", (8,), ttfts={8: 0.130})
@@ -234,7 +243,7 @@ def test_what_only_says_how_much_load_does_not_part_runs(tmp_path: Path) -> None
     other = stepped(tmp_path / "other", (8,), options={"run_dir": "y", "requests": 100, "seed": 2, "lang": "zh"})
     assert len(sweep([one, other]).curves) == 1
     longer = stepped(tmp_path / "longer", (8,), options={"output_tokens": 500})
-    assert [one.name for one in sweep([one, longer]).curves] == ["output_tokens=–", "output_tokens=500"]
+    assert [one.name for one in sweep([one, longer]).curves] == ["one", "output_tokens=500"]
 
 
 def gpu(watts: dict[int, float], seconds: float) -> str:
@@ -265,7 +274,14 @@ def test_unknown_energy_and_cost_stay_unknown_with_the_reason(tmp_path: Path) ->
     found = sweep([path], Wish(energy=energy.Wish(price_per_gpu_hour=3.6)))
     assert {value for level in found.levels for value in (level.energy or {}).values()} == {None}
     (said,) = cautions(found)
-    assert said.startswith(f"{path}: The cost is unknown, since no GPU was sampled")
+    assert said.startswith(
+        f"{path}: The cost is unknown, since no GPU was sampled: say how many there are by --gpu-count"
+    )
+    paid = sweep([path], Wish(energy=energy.Wish(price_per_gpu_hour=3.6, gpu_count=4)), price=3.6)
+    level = paid.levels[0]
+    cost = 3.6 * 4 / 3600 * 1e6 / (level.rates["output_tokens"] or 0)
+    assert level.energy and level.energy["cost_per_million_output_tokens"] == pytest.approx(cost, rel=1e-3)
+    assert level.energy["watts"] is None and not list(cautions(paid))
 
 
 def test_a_run_without_levels_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -273,8 +289,8 @@ def test_a_run_without_levels_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError) as raised:
         observe(path)
     assert str(raised.value) == (
-        f"{path} has no load level to show, since load did not stay at its target for longer than the settling time of "
-        "60 s: let each level last longer, or set a shorter --warmup."
+        f"{path} has no load level to show: load did not stay at its target for longer than the settling time of "
+        "60 s. Let each level last longer, or set a shorter --warmup."
     )
     header = (path / "requests.csv").read_text().splitlines()[0]
     (path / "requests.csv").write_text(header + "\n")

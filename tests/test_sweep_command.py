@@ -11,9 +11,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import run_directory_maker as maker
 from locust_process import ROOT, headless
 from run_directory_maker import Record
 from simulator_process import simulator
@@ -24,6 +26,7 @@ from test_results_report import HOSTILE, Elements
 from tokenswarm.results.console import WIDTH, width
 from tokenswarm.results.language import LANGUAGES
 from tokenswarm.results.sweep import command
+from tokenswarm.results.wording import instant
 
 DOCUMENTATION = ROOT / "docs" / "sweep.md"
 STEAL = {"steal_percent": 9.0}
@@ -38,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stepped(folder / "runs" / "again", (4,), options=goals)
     stepped(folder / "one", (4,))
     stepped(folder / "ill", (4, 8, 16), ill=lambda index: STEAL if index == 1 else {})
+    stepped(folder / "doubted", (4, 8, 16), ill=lambda index: {"steal_percent": 3.0} if index < 2 else {})
     (folder / "empty").mkdir()
     return folder
 
@@ -58,6 +62,7 @@ def test_the_answers_the_table_and_the_page(inside: Path, capsys: pytest.Capture
     assert re.search(r"^16 users .* MISSED +0 +valid$", said, re.MULTILINE)
     assert said.rstrip().endswith(f"Page  {Path('runs/again/sweep.html')}")
     found = Elements((inside / "runs" / "again" / "sweep.html").read_text(encoding="utf-8"))
+    assert f"5 load levels of 2 runs · {instant(maker.T0)}" in found.text
     assert "Best within ttft_p95<300ms" in found.text and "176 output tokens/s" in found.text
 
 
@@ -66,7 +71,7 @@ def test_what_is_pasted_is_all_that_is_printed(inside: Path, capsys: pytest.Capt
     head, rule, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("| Load |") and set(rule) <= set("|-: ")
     assert [line.count("|") for line in (rule, *lines)] == [head.count("|")] * 6
-    assert command.main(["runs/*", "--format", "csv", "--out", "pages/x.html"]) == 0
+    assert command.main(["runs/*", "--format", "csv", "--out", "x.html"]) == 0
     told = capsys.readouterr()
     table = list(csv.DictReader(io.StringIO(told.out)))
     assert [(row["users"], row["runs"], row["knee"]) for row in table] == [
@@ -78,7 +83,7 @@ def test_what_is_pasted_is_all_that_is_printed(inside: Path, capsys: pytest.Capt
     ]
     assert [float(row["ttft_p95_ms"]) for row in table] == pytest.approx([100, 102, 104, 110, 610])
     assert {row["output_tokens_per_joule"] for row in table} == {""}
-    assert "Page  " in told.err and (inside / "pages" / "x.html").is_file()
+    assert "Page  " in told.err and (inside / "x.html").is_file()
 
 
 def test_json_has_the_answers_and_the_reasons(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +95,32 @@ def test_json_has_the_answers_and_the_reasons(inside: Path, capsys: pytest.Captu
     assert (eight["verdict"], eight["client_was_the_limit"], eight["counted"]) == ("invalid", True, False)
     assert "The hypervisor took 9 %" in eight["reasons"][0]
     assert (four["front"], eight["front"], sixteen["front"]) == (True, False, True)
+
+
+def test_levels_that_keep_a_goal_but_do_not_count_are_named_and_why(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["doubted", "--slo", "ttft_p95<300ms", "--no-html"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    four, eight = "4 users (degraded)", "8 users (degraded)"
+    kept = f"Not counted: {four}, {eight}; --trust degraded counts them in."
+    assert said.startswith(f"Best within ttft_p95<300ms: No level that counts keeps to that; others do. {kept}")
+    assert f"the others are not valid, or lack one of the two figures. {kept}" in said
+    assert "degraded 4 users: The hypervisor took 3 %" in said and "degraded 8 users: The hypervisor took 3 %" in said
+    assert command.main(["ill", "--slo", "ttft_p95<105ms", "--no-html", "--trust", "degraded"]) == 0
+    assert "8 users (client limit); --trust all counts them in." in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_answer_that_rests_on_a_degraded_level_says_so_and_on_how_many_requests(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["doubted", "--slo", "ttft_p95<300ms", "--trust", "degraded", "--out", "doubted.html"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    caveat = "rests on 320 requests, degraded"
+    assert f"Best within ttft_p95<300ms: 8 users, 176 output tokens/s, TTFT p95 110 ms, {caveat}" in said
+    assert Elements(Path("doubted.html").read_text(encoding="utf-8")).text.count(caveat) >= 1
+    assert command.main(["one", "--trust", "all", "--no-html"]) == 0
+    assert "rests on" not in capsys.readouterr().out
 
 
 def test_one_level_is_a_table_with_a_note_and_no_curve(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +142,11 @@ def test_one_level_is_a_table_with_a_note_and_no_curve(inside: Path, capsys: pyt
         (("none-*",), "no directory matches none-*"),
         (("one", "--latency", "ttft"), "there is no metric 'ttft'"),
         (("one", "--latency", "requests_per_s"), "--latency requests_per_s is no latency: take one as ttft_p95"),
+        (("one", "--latency", "foo"), "there is no metric 'foo'. There are "),
+        (
+            ("one", "--out", "none/x.html"),
+            "--out none/x.html: there is no directory none: make it, or name another file",
+        ),
         (("one", "--slo", "ttft<1s"), "--slo 'ttft<1s': of which percentile? Write ttft_p95<1s"),
         (("one", "--goodput", "ttft_p95<1s"), "--goodput 'ttft_p95<1s': a limit on each request has no percentile"),
         (("one", "--price-per-gpu-hour", "dear"), "'dear' is no number of 0 or more"),
@@ -139,8 +175,8 @@ def test_what_is_damaged_or_a_copy_is_named_and_the_rest_is_shown(
     assert f"note {tmp_path / 'torn'}: requests.csv: the last row is torn" in " ".join(told.out.split())
     assert told.err.splitlines() == [
         "error: empty is not a run directory: it has neither run.json nor requests.csv",
-        f"error: {tmp_path / 'copy'} holds the same run as one: it counts once",
     ]
+    assert f"note one: {tmp_path / 'copy'} holds the same run: it counts once." in " ".join(told.out.split())
     lines = [line for line in told.out.splitlines() if line.startswith("4 users ")]
     assert sorted(line.split()[-1] for line in lines) == ["invalid", "valid"]  # a lost row is a reason to doubt all
 
@@ -151,6 +187,49 @@ def test_a_page_that_cannot_be_written_is_told_after_the_table(
     assert command.main(["one", "--out", "one/run.json/page.html"]) == 2
     told = capsys.readouterr()
     assert "4 users" in told.out and "error: cannot write" in told.err
+
+
+def test_a_copy_of_a_run_is_noted_and_no_failure(
+    inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree("one", tmp_path / "copy")
+    assert command.main(["one", str(tmp_path / "copy"), "--no-html"]) == 0
+    told = capsys.readouterr()
+    assert (told.err, "holds the same run: it counts once." in " ".join(told.out.split())) == ("", True)
+    assert re.search(r"^4 users +160 ", told.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why", "longer"),
+    [
+        (lambda rows: rows.write_bytes(b""), "requests.csv", False),
+        (lambda rows: rows.write_bytes(bytes(range(256)) * 20), "requests.csv", False),
+        (lambda rows: rows.write_text(rows.read_text().splitlines()[0] + "\n"), "it holds no request.", False),
+        (
+            lambda rows: (rows.parent / "run.json").write_text(
+                (rows.parent / "run.json")
+                .read_text()
+                .replace('"warmup":2.0', '"warmup":99')
+                .replace('"warmup": 2.0', '"warmup": 99')
+            ),
+            "load did not stay at its target for longer than the settling time",
+            True,
+        ),
+    ],
+)
+def test_a_run_without_levels_is_refused_with_its_own_reason(
+    inside: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], object],
+    why: str,
+    longer: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage(shutil.copytree("one", tmp_path / "one") / "requests.csv")
+    assert command.main([str(tmp_path / "one")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'one'} has no load level to show: {why}"), said
+    assert ("let each level last longer" in said.lower()) == longer
 
 
 def test_it_loads_no_locust() -> None:

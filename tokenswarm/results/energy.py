@@ -60,18 +60,20 @@ class Gpu:
 @dataclass(frozen=True)
 class Wish:
     """What is asked beyond the run. `gpus`: UUIDs or beginnings of them, or names as `gpu1/gpu0`; all if empty.
-    `idle_watts`: of all these together, model loaded; measured before the load if None. Price in any currency."""
+    `idle_watts`: of all these together, model loaded; measured before the load if None. Price in any currency.
+    `gpu_count`: how many are paid for; those that count if None."""
 
     gpus: tuple[str, ...] = ()
     idle_watts: float | None = None
     price_per_gpu_hour: float | None = None
+    gpu_count: int | None = None
 
 
 def figures(run: Run, phases: Phases, wish: Wish = Wish(), samples: pd.DataFrame | None = None) -> dict[str, Any]:
     """Energy, energy a token and cost of each window and of all together, as values that JSON knows; None: unknown.
 
     `samples`: of hardware, if not the run's own. `gpus` is empty where no GPU was sampled. `notes` say what is unknown
-    and why, and what to doubt. Raises AnalysisError if a GPU that was asked for is ambiguous.
+    and why, and what to doubt. Raises AnalysisError if a GPU that was asked for is ambiguous, or none that is known.
     """
     notes: list[str] = []
     found = gpus(run, run.hardware if samples is None else samples, wish.gpus)
@@ -101,8 +103,8 @@ def of_run(run: Run, phases: Phases) -> dict[str, Any] | None:
 
 
 def gpus(run: Run, samples: pd.DataFrame, asked: Sequence[str]) -> list[Gpu]:
-    """Those that were asked for, or all that are known: from run.json, and by having energy or power. One that was
-    asked for and is not known is in it, without readings. Raises AnalysisError."""
+    """Those that were asked for, or all that are known: from run.json, and by having energy or power. Where none is
+    known, those that were asked for are in it without readings. Raises AnalysisError."""
     names = hardware.names(run.info.scraped)
     known = {device: name for (_, device), name in names.items()}
     told = samples[samples["metric"].isin([COUNTER, INSTANT, POWER])]
@@ -124,6 +126,8 @@ def _one(wanted: str, known: dict[str, str]) -> str:
     ]
     if len(fits) > 1:
         raise AnalysisError(f"--gpus {wanted} may be any of {', '.join(known[fit] for fit in fits)}: write more of it")
+    if known and not fits:
+        raise AnalysisError(f"--gpus {wanted} is none of the GPUs that are known: {', '.join(sorted(known.values()))}")
     return fits[0] if fits else wanted
 
 
@@ -202,7 +206,8 @@ def _ratios(
     total = None if output is None or into is None else output + into
     net = used - idle * seconds if used is not None and idle is not None and used > idle * seconds else None
     price = wish.price_per_gpu_hour
-    cost = price * count * seconds / 3600 if price is not None and count else None
+    paid = count if wish.gpu_count is None else wish.gpu_count
+    cost = price * paid * seconds / 3600 if price is not None and paid else None
     return {
         "seconds": seconds,
         "output_tokens": output,

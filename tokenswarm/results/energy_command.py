@@ -28,11 +28,17 @@ examples:
       beside the gross figures those net of 580 W, which all GPUs together use with the model loaded and no load
   %(prog)s runs/20261120T134000Z-chat --gpus GPU-5ae1,GPU-77c0
       only the GPUs that serve the model, by their UUIDs or the beginnings of them
+  %(prog)s runs/20261120T134000Z-chat --price-per-gpu-hour 2.5 --gpu-count 4
+      what it costs, without samples, too
   %(prog)s 'runs/*' --price-per-gpu-hour 2.5 --json
 
 Unknown is said as such, with the reason: a window of less than 30 s, samples that are missing for more than 2 s, a
 counter that began anew. docs/analysis.md has the definitions."""
 
+NO_SAMPLES: Final = (
+    "No GPU was sampled: run with --hardware URL, or name a file that was written meanwhile by --hardware FILE. The "
+    "cost needs --price-per-gpu-hour and --gpu-count alone."
+)
 _ROWS: Final = (
     ("energy", "joules", "J"),
     ("mean power", "watts", "W"),
@@ -68,6 +74,7 @@ def parser(program: str = "tokenswarm energy") -> argparse.ArgumentParser:
         "--idle", metavar="WATTS", type=_positive, help="of these GPUs together; else measured before the first request"
     )
     made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=_positive, help="in any currency, for the costs")
+    made.add_argument("--gpu-count", metavar="N", type=whole, help="GPUs that are paid for (those that count)")
     made.add_argument("--json", action="store_true", help="one JSON object a run and line, instead of tables")
     add_hardware(made)
     return made
@@ -83,6 +90,13 @@ def _positive(text: str) -> float:
     return number
 
 
+def whole(text: str) -> int:
+    """A number of GPUs. Raises argparse's error for what is none."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
 def figures(given: str, asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Of one run, and what is wrong with its files. Raises RunDirectoryError and AnalysisError."""
     run = read.load(given)
@@ -94,17 +108,20 @@ def figures(given: str, asked: argparse.Namespace) -> tuple[dict[str, Any], list
         # A GPU that is in both is taken from the file that was named.
         ours = samples[~samples["device"].astype("str").isin(theirs["device"].astype("str").unique())]
         samples = pd.concat([ours.astype(texts), theirs.astype(texts)], ignore_index=True)
-    wish = Wish(asked.gpus, asked.idle, asked.price_per_gpu_hour)
+    wish = Wish(asked.gpus, asked.idle, asked.price_per_gpu_hour, asked.gpu_count)
     return {"run": run.name, **energy.figures(run, phases.find(run), wish, samples)}, defects
 
 
 def text(told: dict[str, Any]) -> str:
     """The figures of one run, for a terminal."""
     heading = f"{plain(told['run'], 60)}: energy, {told['scope']}"
-    if not told["gpus"]:
-        return f"{heading}\n  No GPU was sampled: run with --hardware, or name a file that was written meanwhile."
-    names = ", ".join(plain(gpu["name"], 60) for gpu in told["gpus"])
-    lines = [heading, f"  {len(told['gpus'])} GPUs: {names}"]
+    if told["gpus"]:
+        names = ", ".join(plain(gpu["name"], 60) for gpu in told["gpus"])
+        lines = [heading, f"  {len(told['gpus'])} GPUs: {names}"]
+    else:
+        lines = [heading, f"  {NO_SAMPLES}"]
+        if told["all"]["cost"] is None:
+            return "\n".join(lines)
     if told["idle_watts"] is not None:
         lines.append(f"  idle: {told['idle_watts']:,.1f} W together, {told['idle_from']}")
     columns = told["windows"] if len(told["windows"]) == 1 else [*told["windows"], told["all"]]

@@ -107,7 +107,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read(asked: argparse.Namespace) -> Read:
-    """Raises OptionError for a wrong limit of either kind, RunDirectoryError if no two sides are left to compare."""
+    """Raises OptionError for a wrong limit of either kind or a file in no directory, RunDirectoryError if no two sides
+    are left to compare."""
+    if asked.out is not None and not asked.no_html:
+        check_directory(asked.out)
+    if asked.json not in (None, "-"):
+        check_directory(Path(asked.json), "--json")
     gates = gate.parse_all(asked.fail_if)
     limits = () if asked.goodput is None else parse_goodput(asked.goodput)
     if asked.runs:
@@ -127,6 +132,12 @@ def read(asked: argparse.Namespace) -> Read:
     if not candidates:
         raise RunDirectoryError("\n".join(unread))
     return Read(baseline, tuple(candidates), tuple(gates), tuple(unread))
+
+
+def check_directory(path: Path, option: str = "--out") -> None:
+    """Raises OptionError if there is no directory for this file."""
+    if not path.parent.exists():
+        raise OptionError(f"{option} {path}: there is no directory {path.parent}: make it, or name another file")
 
 
 def tell(asked: argparse.Namespace, found: Read) -> int:

@@ -102,7 +102,7 @@ def known(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     close = difflib.get_close_matches(name, METRICS, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
+    meant = f"; did you mean {close[0]}?" if close else "."
     latencies = f"{', '.join((*COLUMNS, ITL))} with _{', _'.join(LEVELS)} or _mean"
     others = f"{', '.join((*RATES, GOODPUT))}; {ERROR_RATE}, {GOOD_SHARE}"
     raise OptionError(f"there is no metric {name!r}{meant} There are {latencies}; {others}")

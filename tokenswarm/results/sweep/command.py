@@ -6,15 +6,17 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TextIO
 
 from tokenswarm.errors import AnalysisError, OptionError, RunDirectoryError
 from tokenswarm.results import energy
 from tokenswarm.results.compare import metrics, sides
+from tokenswarm.results.compare.command import check_directory
 from tokenswarm.results.compare.metrics import Metric
 from tokenswarm.results.compare.page import write
+from tokenswarm.results.energy_command import whole
 from tokenswarm.results.language import LANGUAGES, Language
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
 from tokenswarm.results.sweep.cautions import cautions
@@ -97,6 +99,9 @@ def parser(program: str = "tokenswarm sweep") -> argparse.ArgumentParser:
     )
     made.add_argument("--idle", metavar="WATTS", type=_natural, help="of these GPUs together, for energy net of it")
     made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=_natural, help="in any currency, for the costs")
+    made.add_argument(
+        "--gpu-count", metavar="N", type=whole, help="GPUs that are paid for (those that count), for the costs"
+    )
     made.add_argument("--format", choices=FORMATS, default=TEXT, help="of what is printed (text)")
     made.add_argument("--out", metavar="FILE", type=Path, help=f"the page ({PAGE} in the first run's directory)")
     made.add_argument("--no-html", action="store_true", help="no page")
@@ -123,14 +128,17 @@ def parse(arguments: Sequence[str] | None = None, program: str = "tokenswarm swe
         parse_slo(given.slo)
     if given.goodput:
         parse_goodput(given.goodput)
-    used = energy.Wish(given.gpus, given.idle, given.price_per_gpu_hour)
+    used = energy.Wish(given.gpus, given.idle, given.price_per_gpu_hour, given.gpu_count)
     wish = Wish(given.slo, given.goodput, used)
     html = not given.no_html
+    if html and given.out is not None:
+        check_directory(given.out)
     return Asked(tuple(given.runs), latency, wish, given.trust, given.format, given.out, html, given.lang)
 
 
 def read(asked: Asked) -> tuple[list[Observed], list[str]]:
-    """The runs, and what is wrong with those that are left out. Raises RunDirectoryError if none is left."""
+    """The runs, and what is wrong with those that are left out; a copy is a note of the run that it repeats. Raises
+    RunDirectoryError if none is left."""
     runs: list[Observed] = []
     unread: list[str] = []
     seen: set[Path] = set()
@@ -143,11 +151,12 @@ def read(asked: Asked) -> tuple[list[Observed], list[str]]:
         except RunDirectoryError as error:
             unread.append(str(error))
             continue
-        same = next((one for one in runs if (one.name, one.start) == (run.name, run.start)), None)
-        if same is None:
+        known = [(one.name, one.start) for one in runs]
+        if (run.name, run.start) not in known:
             runs.append(run)
-        else:
-            unread.append(f"{path} holds the same run as {same.path}: it counts once")
+            continue
+        at = known.index((run.name, run.start))
+        runs[at] = replace(runs[at], notes=(*runs[at].notes, f"{path} holds the same run: it counts once."))
     if not runs:
         raise RunDirectoryError("\n".join(unread))
     return runs, unread

@@ -41,4 +41,16 @@ def _notes(sweep: Sweep, say: Language) -> list[str]:
         lines += wrapped(plain(caution, 1000), say("note") + " " * 5)
     if len(found) > _MOST_CAUTIONS:
         lines.append(say("and {n} more in the page", n=len(found) - _MOST_CAUTIONS))
+    return lines + _doubts(sweep, say)
+
+
+def _doubts(sweep: Sweep, say: Language) -> list[str]:
+    """Why levels are not valid: the first reason of each, all are in the page."""
+    lines = []
+    doubted = [level for level in sweep.levels if level.reasons]
+    for level in doubted[:_MOST_CAUTIONS]:
+        said = f"{wording.load(level, say)}: {wording.first_doubt(level, say)}"
+        lines += wrapped(plain(said, 1000), f"{say(level.verdict)}  ")
+    if len(doubted) > _MOST_CAUTIONS:
+        lines.append(say("and {n} more in the page", n=len(doubted) - _MOST_CAUTIONS))
     return lines

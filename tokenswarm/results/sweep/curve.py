@@ -11,6 +11,7 @@ from tokenswarm.results.sweep import knee, levels, pareto, series
 from tokenswarm.results.sweep.knee import Knee
 from tokenswarm.results.sweep.levels import Level
 from tokenswarm.results.sweep.observe import Observed
+from tokenswarm.results.wording import plain
 
 TOKENS: Final = "output_tokens"
 REQUESTS: Final = "ended"
@@ -81,7 +82,7 @@ def sweep(
         by_signature.setdefault(series.signature(run.described), []).append(run)
     differ = series.differing(list(by_signature))
     found = [
-        (series.name(one, differ), levels.levels((part for run in same for part in run.parts), itl=latency.of == ITL))
+        (_name(one, same, differ), levels.levels((part for run in same for part in run.parts), itl=latency.of == ITL))
         for one, same in by_signature.items()
     ]
     every = [level for _, of_one in found for level in of_one]
@@ -100,6 +101,12 @@ def sweep(
         price=price,
         unread=tuple(unread),
     )
+
+
+def _name(one: series.Signature, same: Sequence[Observed], differ: Sequence[str]) -> str:
+    """By what differs; the names of its runs where nothing of that is known. "" for the only one."""
+    runs = dict.fromkeys(run.label or run.name for run in same)
+    return series.name(one, differ) or (plain(", ".join(runs), series.LONGEST) if differ else "")
 
 
 def _curve(name: str, of_one: tuple[Level, ...], latency: Metric, throughput: str, trust: str) -> Curve:

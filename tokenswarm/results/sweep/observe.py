@@ -126,12 +126,7 @@ def observe(path: Path, wish: Wish = NOTHING) -> Observed:
     run = read.load(path)
     found = _levels(run, phases.find(run))
     if not len(run.rows) or found.whole_run:
-        why = "it holds no request" if not len(run.rows) else found.note.partition(":")[2].partition(". ")[0].strip()
-        damage = "".join(f" {defect}" for defect in run.defects[:2])
-        raise RunDirectoryError(
-            f"{path} has no load level to show, since {why}: let each level last longer, or set a shorter --warmup."
-            f"{damage}"
-        )
+        raise RunDirectoryError(f"{path} has no load level to show: {_why_none(run, found)}")
     run = _with_goals(run, wish)
     defects = list(run.defects)
     told, notes = _energy(run, found, wish.energy)
@@ -146,6 +141,17 @@ def observe(path: Path, wish: Wish = NOTHING) -> Observed:
     return Observed(
         path, run.name, run.info.label, start, _described(run), tuple(parts), tuple(dict.fromkeys(defects)), notes
     )
+
+
+def _why_none(run: Run, found: Phases) -> str:
+    """Damage first: what is missing for it may be the whole reason."""
+    damage = " ".join(run.defects[:2])
+    if not len(run.rows):
+        return damage or "it holds no request. Its report says how the run ended."
+    why = found.note.partition(":")[2].partition(". ")[0].strip()
+    there = any(boundary.event == "spawned" for boundary in phases.known_boundaries(run))
+    advice = "Let each level last longer, or set a shorter --warmup." if there else ""
+    return " ".join(filter(None, (damage, f"{why}.", advice)))
 
 
 def _levels(run: Run, found: Phases) -> Phases:
@@ -248,9 +254,10 @@ def _energy(run: Run, found: Phases, wish: energy.Wish) -> tuple[list[dict[str, 
         return None, ()
     told = energy.figures(run, found, wish)
     notes = list(told["notes"])
-    if wish.price_per_gpu_hour is not None and not told["gpus"]:
+    if wish.price_per_gpu_hour is not None and not told["gpus"] and wish.gpu_count is None:
         notes.append(
-            "The cost is unknown, since no GPU was sampled: record the run with --hardware, or name its GPUs by --gpus."
+            "The cost is unknown, since no GPU was sampled: say how many there are by --gpu-count, or record the run "
+            "with --hardware."
         )
     return told["windows"], tuple(notes) if told["gpus"] or wish != NO_WISH else ()
 

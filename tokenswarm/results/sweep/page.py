@@ -69,13 +69,19 @@ def _heading(sweep: Sweep, say: Language) -> str:
     at = say("{models} at {targets}", models=", ".join(models) or UNKNOWN, targets=", ".join(targets))
     runs = say("one run") if len(sweep.runs) == 1 else say("{count} runs", count=len(sweep.runs))
     levels = say("{levels} load levels of {runs}", levels=len(sweep.levels), runs=runs)
-    lines.append(f'<p class="lead">{escape(at, 300)} · {escape(levels)}</p></header>')
+    lines.append(f'<p class="lead">{escape(at, 300)} · {escape(levels)} · {escape(_when(sweep))}</p></header>')
     if sweep.simulator:
         said = say("At least one of these runs loaded tokenswarm's built-in simulator, not a model server.")
         lines.append(
             f'<div class="simulator" role="alert"><strong>{escape(say("SIMULATOR"))}</strong> {escape(said)}</div>'
         )
     return "\n".join(lines)
+
+
+def _when(sweep: Sweep) -> str:
+    """When the first run began, and the last one."""
+    starts = [run.start for run in sweep.runs]
+    return " – ".join(dict.fromkeys(map(results_wording.instant, (min(starts), max(starts)))))
 
 
 def _answers(sweep: Sweep, say: Language) -> Iterator[str]:

@@ -57,7 +57,7 @@ OF_THE_LEVEL: Final = frozenset(
     )
 )
 """Options that say how much load there is and for how long, or what is kept of it; or of which there is a fact."""
-_LONGEST: Final = 60
+LONGEST: Final = 60
 
 Signature = tuple[tuple[str, str], ...]
 """Names and values of all that makes a curve of its own, and is set."""
@@ -80,10 +80,10 @@ def differing(signatures: Sequence[Signature]) -> list[str]:
 
 
 def name(one: Signature, differ: Sequence[str]) -> str:
-    """What a curve is called: its values of what differs. "" where there is only one."""
+    """What a curve is called: its values of what differs, as far as they are known. "" where nothing is."""
     known = dict(one)
-    texts = (_named(each, known.get(each, "") or UNKNOWN) for each in differ)
-    return plain(", ".join(texts), _LONGEST)
+    texts = (_named(each, known[each]) for each in differ if known.get(each))
+    return plain(", ".join(texts), LONGEST)
 
 
 def cautions(runs: Sequence[Observed], say: Language) -> Iterator[str]:

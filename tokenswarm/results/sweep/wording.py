@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from tokenswarm import verdict
 from tokenswarm.results import wording
 from tokenswarm.results.compare import metrics
 from tokenswarm.results.goals_text import ATTAINED
@@ -15,7 +16,7 @@ from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.report.heading import in_words
 from tokenswarm.results.sweep import knee
 from tokenswarm.results.sweep.curve import TOKENS, Curve, Sweep
-from tokenswarm.results.sweep.levels import ALL, Level
+from tokenswarm.results.sweep.levels import ALL, DEGRADED_TOO, Level
 from tokenswarm.results.wording import number
 
 NO_KNEE: Final = {
@@ -74,11 +75,42 @@ def answers(sweep: Sweep, curve: Curve, say: Language = ENGLISH) -> Iterator[Ans
     """The best level within the goals, if there are any; the knee; the highest throughput."""
     if any(level.objectives for level in curve.levels):
         title = say("Best within {goals}", goals=" ".join(sweep.goals))
-        yield _answer(sweep, curve, curve.best, title, say("No level keeps to that."), say)
-    yield _answer(sweep, curve, curve.knee.index, say("Knee"), say(NO_KNEE.get(curve.knee.why, "")), say)
+        yield _answer(sweep, curve, curve.best, title, _no_best(sweep, curve, say), say)
+    yield _answer(sweep, curve, curve.knee.index, say("Knee"), _no_knee(sweep, curve, say), say)
     if len(curve.levels) > 1:
         title = say("Highest throughput")
-        yield _answer(sweep, curve, curve.most, title, say("No level has a verdict that allows to say."), say)
+        why = say("No level has a verdict that allows to say.")
+        yield _answer(sweep, curve, curve.most, title, f"{why} {_left_out(sweep, curve.levels, say)}".strip(), say)
+
+
+def _no_best(sweep: Sweep, curve: Curve, say: Language) -> str:
+    kept = [level for level in curve.levels if level.attained and not level.trusted(sweep.trust)]
+    if not kept:
+        return say("No level keeps to that.")
+    return f"{say('No level that counts keeps to that; others do.')} {_left_out(sweep, kept, say)}"
+
+
+def _no_knee(sweep: Sweep, curve: Curve, say: Language) -> str:
+    why = say(NO_KNEE.get(curve.knee.why, ""))
+    if curve.knee.why not in (knee.UNCOUNTED, knee.DOUBTED):
+        return why
+    return f"{why} {_left_out(sweep, curve.levels, say)}".strip()
+
+
+def _left_out(sweep: Sweep, levels: Sequence[Level], say: Language) -> str:
+    """Which of these levels do not count, why, and what makes them count. "" if all do."""
+    found = [level for level in levels if not level.trusted(sweep.trust)]
+    if not found:
+        return ""
+    return say(
+        "Not counted: {loads}; --trust {trust} counts them in.",
+        loads=", ".join(f"{load(level, say)} ({_kind(level, say)})" for level in found),
+        trust=DEGRADED_TOO if all(level.trusted(DEGRADED_TOO) for level in found) else ALL,
+    )
+
+
+def _kind(level: Level, say: Language) -> str:
+    return say("client limit") if level.client_was_the_limit else say(level.verdict)
 
 
 def _answer(sweep: Sweep, curve: Curve, index: int | None, title: str, why: str, say: Language) -> Answer:
@@ -88,7 +120,10 @@ def _answer(sweep: Sweep, curve: Curve, index: int | None, title: str, why: str,
     value = latency(level, sweep.latency)
     unit = "" if value == wording.UNKNOWN else " ms"
     told = f"{latency_title(sweep.latency, say)} {value}{unit}"
-    return Answer(title, load(level, say), (throughput(sweep, level, say), told))
+    more: tuple[str, ...] = (throughput(sweep, level, say), told)
+    if level.verdict != verdict.VALID:
+        more = (*more, say("rests on {due} requests, {verdict}", due=level.due, verdict=_kind(level, say)))
+    return Answer(title, load(level, say), more)
 
 
 def marks(sweep: Sweep, curve: Curve, index: int, say: Language = ENGLISH) -> list[str]:
@@ -116,6 +151,12 @@ def doubts(level: Level, say: Language = ENGLISH) -> str:
     """Why a level is not valid."""
     found = (in_words(msgspec.structs.asdict(reason), say)[0] for reason in level.reasons)
     return "; ".join(dict.fromkeys(found))
+
+
+def first_doubt(level: Level, say: Language = ENGLISH) -> str:
+    """The first reason why a level is not valid, and how many more there are."""
+    said, *others = dict.fromkeys(in_words(msgspec.structs.asdict(reason), say)[0] for reason in level.reasons)
+    return f"{said} {say('(and {n} more)', n=len(others))}" if others else said
 
 
 def how(sweep: Sweep, say: Language = ENGLISH) -> list[str]:

@@ -28,5 +28,5 @@ CATALOGUE: Final[Mapping[str, str]] = {
     **sweep.TEXTS,
 }
 """Of the report."""
-RECORDED: Final[Mapping[str, str]] = {**recorded.TEXTS, **against.RECORDED}
+RECORDED: Final[Mapping[str, str]] = {**recorded.TEXTS, **against.RECORDED, **sweep.RECORDED}
 """Of sentences in summary.json, which has them in English, their places filled."""

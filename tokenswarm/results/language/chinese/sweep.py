@@ -17,6 +17,10 @@ TEXTS: Final = {
     "Highest throughput": "最高吞吐",
     "{rate} output tokens/s": "{rate} 输出 token/s",
     "No level keeps to that.": "没有级别能满足。",
+    "No level that counts keeps to that; others do.": "计入的级别都不满足；另有级别满足。",
+    "Not counted: {loads}; --trust {trust} counts them in.": "不计入：{loads}；--trust {trust} 可将其计入。",
+    "rests on {due} requests, {verdict}": "依据 {due} 个请求，{verdict}",
+    "(and {n} more)": "（另有 {n} 条）",
     "No level has a verdict that allows to say.": "没有级别的结论允许选取。",
     "It takes three levels or more at different loads.": "至少需要三个负载不同的级别。",
     "Fewer than three levels count: the others are not valid, or lack one of the two figures.": "计入的级别不足三个：其余的结论非“有效”，或缺少两项数字之一。",
@@ -113,3 +117,9 @@ TEXTS: Final = {
     "Not counted": "不计入",
     "The verdict on the level is not valid: it is shown, and never chosen.": "该级别的结论非“有效”：只显示，不入选。",
 }
+RECORDED: Final = {
+    "{path} holds the same run: it counts once.": "{path} 是同一次运行：只计一次。",
+    "The cost is unknown, since no GPU was sampled: say how many there are by --gpu-count, or record the run "
+    "with --hardware.": "成本未知，因为没有采样任何 GPU：请用 --gpu-count 给出 GPU 数，或在运行时使用 --hardware。",
+}
+"""Of what notes on a run say."""
