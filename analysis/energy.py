@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from tokenswarm.results import energy, energy_command, phases, read
+from tokenswarm.results import energy_command, phases, read
+from tokenswarm.results.figures import energy
 
 if __name__ == "__main__" and "ipykernel" not in sys.modules:
     sys.exit(energy_command.main(program="python analysis/energy.py"))

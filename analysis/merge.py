@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from tokenswarm.results import merge_command
+from tokenswarm.results.merge import command as merge_command
 
 if __name__ == "__main__" and "ipykernel" not in sys.modules:
     sys.exit(merge_command.main(program="python analysis/merge.py"))

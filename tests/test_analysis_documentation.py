@@ -13,7 +13,8 @@ from exporter_process import ROOT
 from test_documentation import EXAMPLE_RUN, commands, first_cells, options_in, section
 
 from tokenswarm.results import __main__ as report_command
-from tokenswarm.results import energy_command, merge_command
+from tokenswarm.results import energy_command
+from tokenswarm.results.merge import command as merge_command
 
 PAGE = ROOT / "docs" / "analysis.md"
 HISTORY = "Timestamp,User Count,Type,Name,Requests/s,Failures/s,50%,Total Request Count,Total Failure Count\n"

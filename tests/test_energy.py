@@ -15,9 +15,10 @@ import pytest
 import run_directory_maker as maker
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import energy, joules, phases, read
-from tokenswarm.results.energy import Wish
+from tokenswarm.results import phases, read
 from tokenswarm.results.energy_command import main
+from tokenswarm.results.figures import energy, joules
+from tokenswarm.results.figures.energy import Wish
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "time,host,device,metric,value,mean,max\n"

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import foreign, hardware
-from tokenswarm.results.merge_command import zone
+from tokenswarm.results import hardware
+from tokenswarm.results.merge import foreign
+from tokenswarm.results.merge.command import zone
 
 AT = 1_795_275_414.25
 """2026-11-21T15:36:54.250 UTC."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import tokenswarm
 from tokenswarm import ending, rules
 from tokenswarm.load import words
-from tokenswarm.results import capacity, goals_text, hardware, steps_text, wording
+from tokenswarm.results import goals_text, hardware, steps_text, wording
 from tokenswarm.results.charts import client as client_chart
+from tokenswarm.results.figures import capacity
 from tokenswarm.results.language import LANGUAGES, chinese
 from tokenswarm.results.report import definitions, groups, heading
 from tokenswarm.results.sweep import page, series, table

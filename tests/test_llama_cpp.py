@@ -18,8 +18,8 @@ from slots import check_waits
 from tokenswarm.protocols import PROTOCOLS
 from tokenswarm.protocols.base import Vectors
 from tokenswarm.results import read
-from tokenswarm.results import server as server_page
-from tokenswarm.results.evidence import CHECKED_TOKENS
+from tokenswarm.results.figures import server as server_page
+from tokenswarm.results.figures.evidence import CHECKED_TOKENS
 from tokenswarm.target import PROBE_PROMPT
 
 pytestmark = [

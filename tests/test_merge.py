@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from locust_process import locust
 from simulator_process import Running
 
-from tokenswarm.results import merge_command
-from tokenswarm.results.merge_command import main
+from tokenswarm.results.merge import command as merge_command
+from tokenswarm.results.merge.command import main
 
 ROOT = Path(__file__).resolve().parent.parent
 T0 = int(maker.T0)
@@ -98,8 +98,8 @@ def sampled(path: Path, device: str) -> int:
 
 def keep_main_metrics(run: Path) -> None:
     """Leave to the oracle only what is in a timeline by default."""
+    from tokenswarm.results.files.server_metrics import MAIN
     from tokenswarm.results.hardware import SHOWN
-    from tokenswarm.results.server_metrics import MAIN
 
     for name, kept in (("hardware.csv", {*SHOWN}), ("server_metrics.csv", {*MAIN, "up"})):
         lines = rows(run / name)

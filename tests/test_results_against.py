@@ -13,7 +13,8 @@ import pytest
 import run_directory_maker as maker
 from run_directory_maker import T0
 
-from tokenswarm.results import against, phases, read, report, summarise
+from tokenswarm.results import phases, read, report, summarise
+from tokenswarm.results.figures import against
 
 LENGTHS = (100, 200, 400, 800)
 

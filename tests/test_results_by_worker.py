@@ -11,7 +11,8 @@ import pytest
 import run_directory_maker as maker
 from pytest import approx
 
-from tokenswarm.results import by_worker, read, summarise, turns
+from tokenswarm.results import read, summarise
+from tokenswarm.results.figures import by_worker, turns
 
 
 def cohort(*groups: tuple[int, str, float, int]) -> pd.DataFrame:

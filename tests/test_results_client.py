@@ -12,7 +12,8 @@ import pytest
 import run_directory_maker as maker
 from test_results_summarise import RAMP, rules, summary
 
-from tokenswarm.results import phases, read, steadiness
+from tokenswarm.results import phases, read
+from tokenswarm.results.figures import steadiness
 from tokenswarm.results.phases import Phase
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenswarm.record import STATUSES
-from tokenswarm.results import console, goals, read, report, summarise
+from tokenswarm.results import console, read, report, summarise
+from tokenswarm.results.figures import goals
 from tokenswarm.slo import parse_goodput, parse_slo
 
 STEADY = maker.boundaries(10, 2, 60, 60)

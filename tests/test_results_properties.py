@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tokenswarm.record import csv_header, csv_rows
-from tokenswarm.results import foreign, read, summarise
+from tokenswarm.results import read, summarise
+from tokenswarm.results.merge import foreign
 
 few = settings(
     max_examples=2,

@@ -12,7 +12,8 @@ import run_directory_maker as maker
 
 from tokenswarm.errors import RunDirectoryError
 from tokenswarm.record import COLUMNS
-from tokenswarm.results import read, rows
+from tokenswarm.results import read
+from tokenswarm.results.files import rows
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import pytest
 import run_directory_maker as maker
 from run_directory_maker import T0
 
-from tokenswarm.results import phases, read, report, server, summarise
+from tokenswarm.results import phases, read, report, summarise
 from tokenswarm.results.charts import together
+from tokenswarm.results.figures import server
+from tokenswarm.results.figures.server_names import SERVERS
 from tokenswarm.results.language import ENGLISH
-from tokenswarm.results.server_names import SERVERS
 
 HEADER = "time,source,metric,labels,value\n"
 PAGE = "http://server:8000/metrics"

@@ -11,7 +11,8 @@ from threading import Barrier
 import pandas as pd
 import run_directory_maker as maker
 
-from tokenswarm.results import read, skipped_lines
+from tokenswarm.results import read
+from tokenswarm.results.files import skipped_lines
 
 
 def test_each_thread_counts_its_own_and_nothing_is_left_behind() -> None:

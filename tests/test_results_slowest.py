@@ -9,7 +9,8 @@ import pytest
 import run_directory_maker as maker
 from pytest import approx
 
-from tokenswarm.results import phases, read, slowest
+from tokenswarm.results import phases, read
+from tokenswarm.results.figures import slowest
 
 USUAL = 40
 """Requests like one another: TTFT 100 ms, 1 s in all, 11 tokens, gaps of 90 ms, one every second."""

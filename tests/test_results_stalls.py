@@ -17,7 +17,8 @@ from pytest import approx
 from simulator_process import simulator
 
 from tokenswarm import histogram
-from tokenswarm.results import phases, read, report, stalls, summarise
+from tokenswarm.results import phases, read, report, summarise
+from tokenswarm.results.figures import stalls
 
 LONG_S = 8.0
 

@@ -11,8 +11,9 @@ import run_directory_maker as maker
 from run_directory_maker import T0
 
 from tokenswarm import histogram
-from tokenswarm.results import console, gpus, phases, read, report, summarise
+from tokenswarm.results import console, phases, read, report, summarise
 from tokenswarm.results.charts import distributions, together
+from tokenswarm.results.figures import gpus
 from tokenswarm.results.language import ENGLISH
 from tokenswarm.results.report import contents
 

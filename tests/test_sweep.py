@@ -14,8 +14,8 @@ from stepped_runs import SECONDS, USERS, WARMUP, stepped
 
 from tokenswarm import rules
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.results import energy
 from tokenswarm.results.compare import comparable, metrics
+from tokenswarm.results.figures import energy
 from tokenswarm.results.sweep import curve, knee, levels, series
 from tokenswarm.results.sweep.cautions import cautions
 from tokenswarm.results.sweep.curve import Sweep

@@ -89,7 +89,7 @@ def _report(arguments: list[str]) -> int:
 
 
 def _merge(arguments: list[str]) -> int:
-    from tokenswarm.results.merge_command import main as merge
+    from tokenswarm.results.merge.command import main as merge
 
     return merge(arguments)
 

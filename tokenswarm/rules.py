@@ -1,6 +1,6 @@
 """The verdict's rules: data, one entry a rule, with the metrics that it touches, its thresholds, and what to do.
 
-Not here: how they are applied (`verdict.py`), and how the values are measured (`results/evidence.py`).
+Not here: how they are applied (`verdict.py`), and how the values are measured (`results/figures/evidence.py`).
 """
 
 from __future__ import annotations

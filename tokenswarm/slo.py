@@ -2,7 +2,7 @@
 
 An objective on a percentile is one on a share of requests: p95 < 500 ms says that fewer than 5 % miss 500 ms. What
 never came has missed it as well, so that a server does not look better for failing: METRICS of the documentation,
-"Goals". Not here: reading rows (`results/goals.py`) and the test that decides on few of them (`load/sequential.py`).
+"Goals". Not here: reading rows (`results/figures/`) and the test that decides on few of them (`load/sequential.py`).
 """
 
 from __future__ import annotations

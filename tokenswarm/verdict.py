@@ -1,6 +1,6 @@
 """Whether a run's numbers may be believed: the one function that applies the rules (`rules.py`) to measured values.
 
-Not here: how the values are measured (`results/evidence.py`), and whether the server is any good (a slow server
+Not here: how the values are measured (`results/figures/evidence.py`), and whether the server is any good (a slow server
 measured well is a valid run).
 """
 

@@ -1,6 +1,6 @@
 """How the client itself fares: what a process can tell, once a second, about whether it keeps up with its load.
 
-What cannot be read here is None, never 0, and stops nothing. Not here: what to think of it (`results/client.py`,
+What cannot be read here is None, never 0, and stops nothing. Not here: what to think of it (`results/figures/`,
 `verdict.py`).
 """
 

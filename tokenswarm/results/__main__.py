@@ -10,7 +10,7 @@ from typing import Final
 from tokenswarm.errors import AnalysisError, RunDirectoryError
 from tokenswarm.results import console, report
 from tokenswarm.results.language import LANGUAGES
-from tokenswarm.results.merge_command import expand
+from tokenswarm.results.merge.command import expand
 
 _PURPOSE: Final = "Summarise run directories again: writes summary.json and report.html into each, prints the table."
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tokenswarm.results import capacity, goals_text, steps_text, wording
+from tokenswarm.results import goals_text, steps_text, wording
+from tokenswarm.results.figures import capacity
 from tokenswarm.results.language import ENGLISH, Language
 from tokenswarm.results.report.heading import METRICS, in_words
 from tokenswarm.results.report.stand_out import at_once

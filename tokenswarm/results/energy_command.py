@@ -12,9 +12,11 @@ from typing import Any, Final
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError, RunDirectoryError
-from tokenswarm.results import energy, foreign, hardware, phases, read
-from tokenswarm.results.energy import Wish
-from tokenswarm.results.merge_command import add_hardware, expand
+from tokenswarm.results import hardware, phases, read
+from tokenswarm.results.figures import energy
+from tokenswarm.results.figures.energy import Wish
+from tokenswarm.results.merge import foreign
+from tokenswarm.results.merge.command import add_hardware, expand
 from tokenswarm.results.wording import plain
 
 _PURPOSE: Final = """\

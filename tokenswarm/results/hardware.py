@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from tokenswarm.results import long_csv, whole_lines
-from tokenswarm.results.long_csv import Layout, Wanted
+from tokenswarm.results.files import long_csv, whole_lines
+from tokenswarm.results.files.long_csv import Layout, Wanted
 
 FILE: Final = "hardware.csv"
 LAYOUT: Final = Layout(("host", "device", "metric"), ("mean", "max"))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenswarm.results import flow
-from tokenswarm.results.capacity import Probe
+from tokenswarm.results.figures.capacity import Probe
 from tokenswarm.results.read import Boundary, Run, once
 
 Mask = npt.NDArray[np.bool_]

@@ -17,8 +17,9 @@ import msgspec
 import pandas as pd
 
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.results import hardware, memory, rows, server_metrics
-from tokenswarm.results.capacity import Capacity
+from tokenswarm.results import hardware
+from tokenswarm.results.figures.capacity import Capacity
+from tokenswarm.results.files import memory, rows, server_metrics
 
 Asked = ParamSpec("Asked")
 Made = TypeVar("Made")

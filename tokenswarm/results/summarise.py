@@ -20,27 +20,25 @@ import pandas as pd
 
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
-from tokenswarm.results import (
+from tokenswarm.results import distribution, flow, hardware
+from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
+from tokenswarm.results.distribution import Distribution
+from tokenswarm.results.figures import (
     against,
     breakdown,
     by_worker,
     capacity,
     client,
-    distribution,
     energy,
     evidence,
     first_errors,
-    flow,
     goals,
     gpus,
-    hardware,
     server,
     slowest,
     stalls,
     turns,
 )
-from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
-from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.flow import Flow, Flows, Instants, column
 from tokenswarm.results.phases import Phase, Phases, find, intended
 from tokenswarm.results.read import Run

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from tokenswarm.results.against import Pairs
 from tokenswarm.results.charts.axes import BLUE, ORANGE, RED, TEAL, Figure, rounded, value_axis
 from tokenswarm.results.charts.thinning import extremes_kept, spread_out
+from tokenswarm.results.figures.against import Pairs
 from tokenswarm.results.language import Language
 
 MOST_POINTS: Final = 1200

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import counters, flow, hardware, server
+from tokenswarm.results import counters, flow, hardware
 from tokenswarm.results.charts.axes import (
     BLUE,
     GREY,
@@ -26,8 +26,9 @@ from tokenswarm.results.charts.axes import (
 )
 from tokenswarm.results.charts.thinning import extremes_kept, spread_out
 from tokenswarm.results.distribution import NEEDED, Floats, between
+from tokenswarm.results.figures import server
+from tokenswarm.results.figures.gpus import of_gpus
 from tokenswarm.results.flow import column
-from tokenswarm.results.gpus import of_gpus
 from tokenswarm.results.language import Language
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run

@@ -14,9 +14,10 @@ import numpy as np
 from tokenswarm import histogram
 from tokenswarm.errors import OptionError, RunDirectoryError
 from tokenswarm.record import CANCELLED, FAILED, INCOMPLETE, SHED, TIMEOUT
-from tokenswarm.results import flow, goals, phases, read, summarise
+from tokenswarm.results import flow, phases, read, summarise
 from tokenswarm.results.compare import bootstrap, metrics
 from tokenswarm.results.compare.bootstrap import Floats, Ints, Ratio, Sample
+from tokenswarm.results.figures import goals
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
 from tokenswarm.slo import Limit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenswarm.results import against as relations
 from tokenswarm.results import wording
 from tokenswarm.results.charts import against as charts
+from tokenswarm.results.figures import against as relations
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import figure, section
 from tokenswarm.results.report.material import Material

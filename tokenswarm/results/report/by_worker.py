@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tokenswarm.results import page
-from tokenswarm.results.by_worker import FEWEST
+from tokenswarm.results.figures.by_worker import FEWEST
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.report.material import Material

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tokenswarm.results import client, wording
+from tokenswarm.results import wording
 from tokenswarm.results.charts import distributions as charts
 from tokenswarm.results.charts.axes import BLUE, ORANGE, TEAL, VIOLET
 from tokenswarm.results.charts.distributions import Spread
 from tokenswarm.results.cohort import Cohort, ended_as
+from tokenswarm.results.figures import client
 from tokenswarm.results.flow import column
 from tokenswarm.results.page import figure, section
 from tokenswarm.results.phases import intended

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tokenswarm.results import goals_text
-from tokenswarm.results.capacity import in_words
-from tokenswarm.results.capacity import table as capacity_table
+from tokenswarm.results.figures.capacity import in_words
+from tokenswarm.results.figures.capacity import table as capacity_table
 from tokenswarm.results.page import escape, section, table
 from tokenswarm.results.report.material import Material
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tokenswarm.results.figures.server_names import SIMULATOR
 from tokenswarm.results.page import escape, section, table
 from tokenswarm.results.report.material import Material
-from tokenswarm.results.server_names import SIMULATOR
 from tokenswarm.results.wording import UNKNOWN, count, number, plain, share
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tokenswarm.results import page
+from tokenswarm.results.figures.slowest import CLIENT, CONNECTION, LENGTH, SERVER
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.report.material import Material
-from tokenswarm.results.slowest import CLIENT, CONNECTION, LENGTH, SERVER
 from tokenswarm.results.wording import UNKNOWN, count, number, sent_ids, time_of_day
 
 Slow = dict[str, Any]

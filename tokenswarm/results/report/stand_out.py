@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tokenswarm.results import page
+from tokenswarm.results.figures.slowest import CLIENT
 from tokenswarm.results.language import Language
 from tokenswarm.results.page import escape
 from tokenswarm.results.report.by_worker import apart
 from tokenswarm.results.report.load import lengths
 from tokenswarm.results.report.material import Material
 from tokenswarm.results.report.stalls import moments
-from tokenswarm.results.slowest import CLIENT
 from tokenswarm.results.wording import count, number
 
 MOST: Final = 5

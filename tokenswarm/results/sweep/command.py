@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from tokenswarm.errors import AnalysisError, OptionError, RunDirectoryError
-from tokenswarm.results import energy
 from tokenswarm.results.compare import metrics, sides
 from tokenswarm.results.compare.command import check_directory
 from tokenswarm.results.compare.metrics import Metric
 from tokenswarm.results.compare.page import write
 from tokenswarm.results.energy_command import whole
+from tokenswarm.results.figures import energy
 from tokenswarm.results.language import LANGUAGES, Language
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
 from tokenswarm.results.sweep.cautions import cautions

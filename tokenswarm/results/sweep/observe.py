@@ -16,9 +16,10 @@ import pandas as pd
 
 from tokenswarm import verdict
 from tokenswarm.errors import RunDirectoryError
-from tokenswarm.results import client, energy, evidence, flow, goals, phases, read, summarise
+from tokenswarm.results import flow, phases, read, summarise
 from tokenswarm.results.cohort import tally
 from tokenswarm.results.compare import metrics
+from tokenswarm.results.figures import client, energy, evidence, goals
 from tokenswarm.results.flow import Floats, Flows, column
 from tokenswarm.results.phases import STEADY, Phase, Phases
 from tokenswarm.results.read import Run
@@ -58,7 +59,7 @@ NO_WISH: Final = energy.Wish()
 @dataclass(frozen=True)
 class Wish:
     """What is asked beyond the runs: goals as `--slo` and `--goodput` write them, instead of the runs' own ("": those),
-    and what `results/energy.py` wants to know."""
+    and what `results/figures/energy.py` wants to know."""
 
     slo: str = ""
     goodput: str = ""

@@ -18,7 +18,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError, RunDirectoryError
-from tokenswarm.results import foreign, hardware, locust_history, merge, read, server_metrics
+from tokenswarm.results import hardware, read
+from tokenswarm.results.files import server_metrics
+from tokenswarm.results.merge import foreign, locust_history
+from tokenswarm.results.merge import timeline as merge
 
 FILE: Final = "timeline.csv"
 _DURATION: Final = re.compile(r"^(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?$")

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import bins, counters, flow, hardware, locust_history, phases, server_metrics
-from tokenswarm.results.bins import OUTSIDE, Bins
+from tokenswarm.results import counters, flow, hardware, phases
+from tokenswarm.results.files import server_metrics
 from tokenswarm.results.flow import Floats, column
+from tokenswarm.results.merge import bins, locust_history
+from tokenswarm.results.merge.bins import OUTSIDE, Bins
 from tokenswarm.results.read import ROWS_FILE, Run
 
 LATE_S: Final = 3.0

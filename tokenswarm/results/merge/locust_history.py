@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import whole_lines
+from tokenswarm.results.files import whole_lines
 
 HISTORY: Final = "_stats_history.csv"
 STATS: Final = "_stats.csv"

@@ -12,8 +12,9 @@ from typing import Any, Final
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import flow, hardware, joules
-from tokenswarm.results.joules import COUNTER, INSTANT, POWER, Readings, Unknown
+from tokenswarm.results import flow, hardware
+from tokenswarm.results.figures import joules
+from tokenswarm.results.figures.joules import COUNTER, INSTANT, POWER, Readings, Unknown
 from tokenswarm.results.phases import Phase, Phases
 from tokenswarm.results.read import Run
 

@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from tokenswarm.record import COLUMNS, STATUSES, RequestRecord
-from tokenswarm.results import skipped_lines, whole_lines
+from tokenswarm.results.files import skipped_lines, whole_lines
 
 
 def _numeric_columns() -> frozenset[str]:

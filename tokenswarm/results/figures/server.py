@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import flow, server_metrics
+from tokenswarm.results import flow
 from tokenswarm.results.distribution import Floats
+from tokenswarm.results.figures.server_names import SERVERS, Alternatives, Names
+from tokenswarm.results.files import server_metrics
+from tokenswarm.results.files.server_metrics import Series
 from tokenswarm.results.flow import Flows, column
 from tokenswarm.results.phases import Phase, Phases
 from tokenswarm.results.read import Run
-from tokenswarm.results.server_metrics import Series
-from tokenswarm.results.server_names import SERVERS, Alternatives, Names
 
 NEVER_ASKED: Final = ("connect", "tls", "dns", "connect_timeout")
 """Errors of requests that reached no server."""

@@ -10,9 +10,10 @@ import pandas as pd
 
 from tokenswarm import ending
 from tokenswarm.record import CANCELLED, one_line
-from tokenswarm.results import client_evidence, flow, server, steadiness
+from tokenswarm.results import flow
 from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
 from tokenswarm.results.distribution import PERCENTILES, unsure
+from tokenswarm.results.figures import client_evidence, server, steadiness
 from tokenswarm.results.flow import column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run

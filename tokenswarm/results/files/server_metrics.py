@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import long_csv, server_names, whole_lines
 from tokenswarm.results.distribution import Floats
-from tokenswarm.results.long_csv import Layout, Wanted
+from tokenswarm.results.figures import server_names
+from tokenswarm.results.files import long_csv, whole_lines
+from tokenswarm.results.files.long_csv import Layout, Wanted
 
 FILE: Final = "server_metrics.csv"
 LAYOUT: Final = Layout(("source", "metric", "labels"))

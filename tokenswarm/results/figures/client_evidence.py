@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tokenswarm.results import flow
-from tokenswarm.results.client import worst_worker
+from tokenswarm.results.figures.client import worst_worker
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
 from tokenswarm.verdict import Measured

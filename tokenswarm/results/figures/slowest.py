@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from tokenswarm.results import flow
 from tokenswarm.results.cohort import Rows, ended_as
+from tokenswarm.results.figures.surroundings import Surroundings
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
-from tokenswarm.results.surroundings import Surroundings
 
 KINDS: Final = ("ttft_ms", "e2e_ms", "itl_max_ms")
 MOST: Final = 10

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from tokenswarm.results import skipped_lines
+from tokenswarm.results.files import skipped_lines
 
 Wanted: TypeAlias = Callable[[str], bool]
 """Whether a metric is of interest, by its name."""

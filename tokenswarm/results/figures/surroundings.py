@@ -7,11 +7,13 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from tokenswarm.results import flow, server, server_metrics
+from tokenswarm.results import flow
+from tokenswarm.results.figures import server
+from tokenswarm.results.figures.server_names import SERVERS
+from tokenswarm.results.files import server_metrics
 from tokenswarm.results.flow import Floats, column
 from tokenswarm.results.phases import Phases
 from tokenswarm.results.read import Run
-from tokenswarm.results.server_names import SERVERS
 
 NEARBY_S: Final = 1.0
 WAITING: Final = frozenset(name for names in SERVERS for each in names.waiting for name in each.split("+"))

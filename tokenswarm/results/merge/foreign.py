@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from tokenswarm.errors import AnalysisError
-from tokenswarm.results import hardware, long_csv, units, whole_lines
+from tokenswarm.results import hardware
+from tokenswarm.results.files import long_csv, whole_lines
+from tokenswarm.results.files.long_csv import Wanted
 from tokenswarm.results.flow import Floats
-from tokenswarm.results.long_csv import Wanted
+from tokenswarm.results.merge import units
 
 TIMES: Final = ("time", "timestamp", "datetime", "date_time", "utc", "epoch", "unix_time", "unixtime", "ts", "date")
 HOSTS: Final = ("host", "hostname", "node", "instance")

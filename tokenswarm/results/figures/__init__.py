@@ -1,0 +1,1 @@
+"""What a run comes to: each module works out one part of summary.json, or of the evidence for its verdict."""

@@ -1,0 +1,1 @@
+"""All that a run left, or that others left of it, on one timeline."""
