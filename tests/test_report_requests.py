@@ -177,6 +177,18 @@ def test_what_stands_out_is_told_before_everything_else(tmp_path: Path) -> None:
     assert "Stands out: Up to 19.5 s" in written
 
 
+def test_a_queue_short_replies_and_a_slow_client_stand_out(tmp_path: Path) -> None:
+    run = read.load(maker.write(tmp_path, maker.closed_loop(users=2)))
+    summary = summarise.summarise(run)
+    summary["server"] = {"all": {"waiting": {"mean": 7.51}}}
+    summary["tokens"]["asked"] = {"asked_mean": 200.0, "actual_mean": 20.0, "actual_share": 0.1}
+    summary["slowest"]["ttft_ms"] = [{"suspect": "client"}] * 3 + [{"suspect": "server"}] * 7
+    markup = contents.stand_out(Material(run, phases.find(run), summary))
+    assert re.findall(r'href="#([\w-]+)"', markup) == ["server", "throughput", "slowest"]
+    text = Elements(markup).text
+    assert "7.51 requests waited" in text and "200 asked, 20.0 given" in text and "3 of the 10 slowest" in text
+
+
 def test_nothing_stands_out_of_a_quiet_run(tmp_path: Path) -> None:
     text, _ = rendered(tmp_path, replies([16, 24, 32]))
     assert "What stands out" not in text.text
@@ -210,6 +222,16 @@ def test_server_or_client_is_said_before_the_tables_and_in_each_row(tmp_path: Pa
     assert re.search(r"9009\.00server40\.2013:40:40\.200", shown), "900 ms, nine times the median"
     assert re.search(r"8008\.00client41\.2013:40:41\.200", shown)
     assert "r200" in shown and "r201" in shown
+
+
+def test_a_clock_that_is_right_has_no_sign(tmp_path: Path) -> None:
+    known = [
+        {"index": n, "clock_offset_ms": off, "clock_uncertainty_ms": 0.8} for n, off in enumerate((-0.04, -1.2, 3))
+    ]
+    run = read.load(maker.write(tmp_path, maker.closed_loop(users=2), workers=known))
+    text = Elements(contents.workers(Material(run, phases.find(run), summarise.summarise(run)))).text
+    assert "0.0 ± 0.8" in text and "-0.0" not in text
+    assert "-1.2 ± 0.8" in text and "+3.0 ± 0.8" in text
 
 
 def test_a_worker_that_stands_out_is_told_with_its_host(tmp_path: Path) -> None:
