@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = maker.write(tmp_path / EXAMPLE_RUN, maker.closed_loop(users=2, seconds=5), users=2)
     at = int(maker.T0)
     gpus = "".join(
-        f"{at + second},gpu1,{gpu}-1,power_watts,300,,\n" for second in range(5) for gpu in ("GPU-5ae", "GPU-77c")
+        f"{at + second},gpu1,{gpu}-1,power_watts,300,,\n" for second in range(5) for gpu in ("GPU-5ae1", "GPU-77c0")
     )
     (run / "hardware.csv").write_text("time,host,device,metric,value,mean,max\n" + gpus)
     (run / "server_metrics.csv").write_text("time,source,metric,labels,value\n")
