@@ -73,16 +73,17 @@ def parser(program: str = "tokenswarm energy") -> argparse.ArgumentParser:
         help="the GPUs that count, idle ones too: UUIDs, beginnings of them, or names such as gpu1/gpu0 (all)",
     )
     made.add_argument(
-        "--idle", metavar="WATTS", type=_positive, help="of these GPUs together; else measured before the first request"
+        "--idle", metavar="WATTS", type=amount, help="of these GPUs together; else measured before the first request"
     )
-    made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=_positive, help="in any currency, for the costs")
+    made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=amount, help="in any currency, for the costs")
     made.add_argument("--gpu-count", metavar="N", type=whole, help="GPUs that are paid for (those that count)")
     made.add_argument("--json", action="store_true", help="one JSON object a run and line, instead of tables")
     add_hardware(made)
     return made
 
 
-def _positive(text: str) -> float:
+def amount(text: str) -> float:
+    """For argparse: a finite number of 0 or more."""
     try:
         number = float(text)
     except ValueError:

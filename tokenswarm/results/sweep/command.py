@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from tokenswarm.results.compare import metrics, sides
 from tokenswarm.results.compare.command import check_directory
 from tokenswarm.results.compare.metrics import Metric
 from tokenswarm.results.compare.page import write
-from tokenswarm.results.energy_command import whole
+from tokenswarm.results.energy_command import amount, whole
 from tokenswarm.results.figures import energy
 from tokenswarm.results.language import LANGUAGES, Language
 from tokenswarm.results.sweep import console, curve, levels, observe, page, records, table
@@ -97,8 +96,8 @@ def parser(program: str = "tokenswarm sweep") -> argparse.ArgumentParser:
         default=(),
         help="the GPUs that count for energy and cost, idle ones too (all)",
     )
-    made.add_argument("--idle", metavar="WATTS", type=_natural, help="of these GPUs together, for energy net of it")
-    made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=_natural, help="in any currency, for the costs")
+    made.add_argument("--idle", metavar="WATTS", type=amount, help="of these GPUs together, for energy net of it")
+    made.add_argument("--price-per-gpu-hour", metavar="PRICE", type=amount, help="in any currency, for the costs")
     made.add_argument(
         "--gpu-count", metavar="N", type=whole, help="GPUs that are paid for (those that count), for the costs"
     )
@@ -215,13 +214,3 @@ def _latency(name: str) -> Metric:
     if metric.kind not in (metrics.QUANTILE, metrics.MEAN):
         raise OptionError(f"--latency {name} is no latency: take one as {LATENCY}, tpot_p50 or e2e_mean")
     return metric
-
-
-def _natural(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
-    return number
