@@ -21,7 +21,7 @@ import pandas as pd
 from tokenswarm import __version__, rules, verdict
 from tokenswarm.record import STATUSES
 from tokenswarm.results import distribution, flow, hardware
-from tokenswarm.results.cohort import Cohort, Rows, among, ended_as, tally
+from tokenswarm.results.cohort import Cohort, Rows, ended_as, tally
 from tokenswarm.results.distribution import Distribution
 from tokenswarm.results.figures import (
     against,
@@ -37,6 +37,7 @@ from tokenswarm.results.figures import (
     server,
     slowest,
     stalls,
+    tokens,
     turns,
 )
 from tokenswarm.results.flow import Flow, Flows, Instants, column
@@ -76,7 +77,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "latency": latencies(cohort) | {"itl_ms": _itl(run, phases, defects)},
             "throughput": throughput(run, phases, cohort, flows),
             "concurrency": concurrency(run, phases, flows),
-            "tokens": _tokens(run, cohort),
+            "tokens": tokens.figures(run, cohort),
             "client": client.figures(run, phases, cohort, defects),
             "windows": [],
             "groups": {},
@@ -340,63 +341,6 @@ def _itl(run: Run, phases: Phases, defects: list[str]) -> Distribution | None:
     except ValueError as error:
         defects.append(f"ITL could not be read from the intervals: {error}.")
         return None
-
-
-def _tokens(run: Run, cohort: Rows) -> dict[str, Any]:
-    ok = among(cohort, ended_as(cohort, "ok"))
-    sources = {name: count for name, count in tally(ok["token_source"]).items() if name}
-    both = ok.among((ok["asked_output_tokens"].notna() & ok["output_tokens"].notna()).to_numpy())
-    cached, into = ok["cached_tokens"].sum(min_count=1), ok["input_tokens"][ok["cached_tokens"].notna()].sum()
-    asked = None
-    if len(both):
-        asked = {
-            "rows": len(both),
-            "asked_mean": float(both["asked_output_tokens"].mean()),
-            "actual_mean": float(both["output_tokens"].mean()),
-            "actual_share": float(both["output_tokens"].sum() / max(1.0, both["asked_output_tokens"].sum())),
-        }
-    return {
-        "sources": sources,
-        "estimated": "chunks" in sources,
-        "output": distribution.of(column(ok, "output_tokens")),
-        "input": distribution.of(column(ok, "input_tokens")),
-        "characters": distribution.of(column(ok, "output_chars")),
-        "cached_share": float(cached / into) if not np.isnan(cached) and into else None,
-        "asked": asked,
-        "prompts": _prompts(run, ok),
-        "prefixes": _prefixes(ok),
-    }
-
-
-def _prompts(run: Run, ok: Cohort) -> dict[str, Any] | None:
-    """The lengths that prompts were meant to have, against what the server counted; None where none was meant."""
-    meant = ok.among(ok["asked_input_tokens"].notna().to_numpy())
-    if not len(meant):
-        return None
-    everybody = run.info.options.get("tokenizer")
-    own = {user.name: user.options.get("tokenizer", everybody) for user in run.info.user_classes}
-    actual = meant["input_tokens"].mean()
-    return {
-        "rows": len(meant),
-        "asked_mean": float(meant["asked_input_tokens"].mean()),
-        "actual_mean": None if np.isnan(actual) else float(actual),
-        "estimated": not all(own.get(name, everybody) for name in meant["user_class"].unique()),
-    }
-
-
-def _prefixes(ok: Cohort) -> dict[str, Any] | None:
-    """What prompts had in common on purpose, as a share of their tokens; None where nobody said."""
-    said = ok.among(ok["prefix_tokens"].notna().to_numpy())
-    tokens = said["input_tokens"].fillna(said["asked_input_tokens"])
-    said, tokens = said.among(tokens.notna().to_numpy()), tokens.dropna()
-    if not len(said) or not tokens.sum():
-        return None
-    told = said["cached_tokens"].notna()
-    return {
-        "rows": len(said),
-        "shared_share": float(said["prefix_tokens"].sum() / tokens.sum()),
-        "cached_share": float(said["cached_tokens"].sum() / tokens[told].sum()) if told.any() else None,
-    }
 
 
 def _windows(run: Run, phases: Phases, due: flow.Floats, flows: Flows, whole: dict[str, Any]) -> list[dict[str, Any]]:
