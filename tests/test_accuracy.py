@@ -93,7 +93,7 @@ def test_rows_say_what_was_sent_and_when(golden: tuple[LocustProcess, dict[str, 
             assert -0.01 <= (started - answer) / 1e6 + float(row["ttfo_ms"]) < LATE_MS
         true_tpot = (sent["sent_ns"][-1] - sent["sent_ns"][0]) / 1e6 / (30 - 1)
         assert float(row["tpot_ms"]) == pytest.approx(true_tpot, abs=LATE_MS / 29)
-    assert exact > len(rows) / 2
+    assert exact >= 5, "a busy server sends late, but not always"
 
 
 def test_a_busy_client_still_tells_the_servers_latency(tmp_path: Path, reading: str) -> None:

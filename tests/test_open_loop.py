@@ -67,7 +67,7 @@ def even_when_a_third_joins_them(folder: Path) -> None:
     with simulator(folder) as server, headless_swarm(folder, 2, server.url, *load, locustfile=lingering) as run:
         run.until(lambda: run.started() and len(run.rows()) > 60)
         run.join()
-        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 50)
+        run.until(lambda: sum(row["worker"] == "2" for row in run.rows()) > 120)
         run.master.interrupt()
         run.wait()
         assert each_served_request_has_one_row(server, run.run_dir)
