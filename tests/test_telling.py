@@ -51,8 +51,8 @@ def test_each_worker_is_told_how_many_users_sit_before_its_own() -> None:
     cluster = Cluster()
     cluster.tell(FIRST, 0.0)
     assert cluster.heard == [
-        ("a", msgspec.structs.replace(FIRST, before=0)),
-        ("b", msgspec.structs.replace(FIRST, before=10)),
+        ("a", msgspec.structs.replace(FIRST, before=0, own=10)),
+        ("b", msgspec.structs.replace(FIRST, before=10, own=20)),
     ]
 
 
@@ -67,7 +67,7 @@ def test_a_worker_whose_message_was_lost_is_told_again_and_nobody_else() -> None
     cluster.look(10.0 + HEARD_SECONDS / 2)
     assert len(cluster.heard) == 3, "its report may have been on its way already"
     cluster.look(10.1 + HEARD_SECONDS)
-    assert cluster.heard[3:] == [("b", msgspec.structs.replace(SECOND, before=10))]
+    assert cluster.heard[3:] == [("b", msgspec.structs.replace(SECOND, before=10, own=20))]
     cluster.report("b")
     cluster.look(20.0 + HEARD_SECONDS)
     assert len(cluster.heard) == 4, "it has heard"
@@ -88,5 +88,7 @@ def test_users_that_moved_to_another_worker_are_noticed() -> None:
     cluster = Cluster()
     cluster.tell(FIRST, 0.0)
     assert not cluster.telling.is_outdated(cluster.ledger)
-    cluster.clients["a"] = 15
+    cluster.clients["b"] = 15
+    assert cluster.telling.is_outdated(cluster.ledger), "the last one's part ends somewhere else"
+    cluster.clients |= {"a": 15, "b": 20}
     assert cluster.telling.is_outdated(cluster.ledger)

@@ -117,7 +117,7 @@ class OpenLoop:
                 self._follow_own(self._gap, step.serial)
         elif self._gap is not None:
             # An announcement that came late: what was due before has come from this process's own schedule.
-            since, own = max(at, now), self._users()
+            since, own = max(at, now), self._users() if step.own is None else step.own
             seed = f"seed {self._seed}, step {step.serial}"
             everybody = Stream(self._gap, seed, step.users, step.users * self._rate, at)
             places = _share(self._most_open, step.before, own, step.users)

@@ -158,6 +158,8 @@ class Step(Message, frozen=True, tag="tokenswarm-step"):
     """Whether all users are there."""
     before: Count = 0
     """Users of the workers in the seats before this one, once all are there."""
+    own: Count | None = None
+    """Users of this one, by the master's count, so that no two workers send the same; None: all are here."""
 
 
 class Taken(Message, frozen=True, tag="tokenswarm-taken"):

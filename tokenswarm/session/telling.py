@@ -28,21 +28,22 @@ class Telling:
         """`send` may lose what it is given, and does not raise."""
         self._send = send
         self._clients = clients
-        self._everybody: dict[str, int] = {}
-        """As `_before` was when all were last told."""
+        self._everybody: dict[str, tuple[int, int]] = {}
+        """As `_parts` were when all were last told."""
         self._told: dict[str, _Told] = {}
 
     def tell(self, step: Step, seats: Iterable[Seat], now: float, only: str = "") -> None:
         """All who are there, or the one that has just taken its seat. `now` in seconds of any clock."""
-        before = self._before(seats)
+        parts = self._parts(seats)
         if not only:
-            self._everybody = before
-        for client in before.keys() & {only} if only else before:
-            self._tell(client, msgspec.structs.replace(step, before=before[client]), now)
+            self._everybody = parts
+        for client in parts.keys() & {only} if only else parts:
+            before, own = parts[client]
+            self._tell(client, msgspec.structs.replace(step, before=before, own=own), now)
 
     def is_outdated(self, seats: Iterable[Seat]) -> bool:
-        """Whether a worker came or went since all were told: others have its users, or gave it some of theirs."""
-        return self._before(seats) != self._everybody
+        """Whether users came, went or moved since all were told, be it slowly, when their tasks let them."""
+        return self._parts(seats) != self._everybody
 
     def repeat(self, run: str, seats: Iterable[Seat], now: float) -> None:
         """Those who have reported since, and do not know of the step that they were told of."""
@@ -59,12 +60,13 @@ class Telling:
         self._told[client] = _Told(step, now)
         self._send(client, step)
 
-    def _before(self, seats: Iterable[Seat]) -> dict[str, int]:
-        """Of each worker that is there: users of the workers in the seats before its own, as far as they have told."""
-        clients, found, before = self._clients(), dict[str, int](), 0
+    def _parts(self, seats: Iterable[Seat]) -> dict[str, tuple[int, int]]:
+        """Of each worker that is there: users of the workers in the seats before its own, and its own, as far as they
+        have told."""
+        clients, found, before = self._clients(), dict[str, tuple[int, int]](), 0
         for seat in seats:
             client = seat.worker.client_id
             if client in clients and client not in found:
-                found[client] = before
+                found[client] = before, clients[client]
                 before += clients[client]
         return found
